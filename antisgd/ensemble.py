@@ -1,0 +1,106 @@
+"""Many networks at once: seeds × sampling schemes, by `vmap` in groups and over all devices.
+
+A network is a pure function of its key, so an ensemble is a leading axis. Networks trained with
+different schemes run the same compiled program, because a schedule is data.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from antisgd import heavy_ball, sampling
+
+__all__ = ["init", "make_epoch", "network_keys", "over_devices"]
+
+Scheme = Callable[[jax.Array, Any, int, int], sampling.Schedule]
+
+
+def network_keys(seed: int, seeds: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of every seed's initial weights and of its stream of examples, each [seeds].
+
+    Seed i is the same whatever `seeds` is, so that more can be added later.
+    """
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(seeds))
+    pairs = jax.vmap(partial(jax.random.split, num=2))(keys)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def init(
+    model_init: Callable[[jax.Array], Any],
+    optimizer: optax.GradientTransformation,
+    keys: jax.Array,
+) -> heavy_ball.TrainState:
+    """Initial states of all networks, every leaf with a leading axis [networks].
+
+    Args:
+        model_init: `model_init(key) -> params`.
+        optimizer: the optax transformation (its state starts at zero).
+        keys: [networks]; equal keys give equal networks, as for one seed in two regimes.
+    """
+    return jax.vmap(lambda key: heavy_ball.init(optimizer, model_init(key)))(keys)
+
+
+def over_devices(tree: Any) -> Any:
+    """Spreads the leading axis over all devices of the process, where it divides them."""
+    devices = jax.devices()
+    networks = jax.tree.leaves(tree)[0].shape[0]
+    if len(devices) == 1 or networks % len(devices):
+        return tree
+    mesh = Mesh(devices, ("networks",))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("networks")))
+
+
+def make_epoch(
+    loss: heavy_ball.Loss,
+    optimizer_at: Callable[[jax.Array], optax.GradientTransformation],
+    schemes: Sequence[Scheme],
+    batch_size: int,
+    *,
+    group_size: int | None = None,
+) -> Callable[[heavy_ball.TrainState, jax.Array, Any, Any], tuple[heavy_ball.TrainState, Any]]:
+    """Builds the jitted function that carries all networks through one epoch.
+
+    Args:
+        loss: `loss(params, examples, weights)`.
+        optimizer_at: epoch (may be traced) → optax transformation, for a learning rate that
+            decays once an epoch.
+        schemes: sampling schemes; the networks are ordered scheme by scheme, all seeds of the
+            first one first.
+        batch_size: S.
+        group_size: networks trained side by side by `vmap`; the groups follow one another.
+            None: all at once.
+
+    Returns:
+        `epoch(states, keys, epoch, examples) -> (states, minibatch losses [networks, steps])`
+        with states and keys (of the seeds' streams, [networks]) on a leading axis. Donates
+        `states`.
+    """
+
+    def schedules(keys, epoch, num_examples):
+        groups = jnp.split(keys, len(schemes))
+        drawn = [
+            jax.vmap(lambda key, scheme=scheme: scheme(key, epoch, num_examples, batch_size))(group)
+            for scheme, group in zip(schemes, groups, strict=True)
+        ]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
+
+    @partial(jax.jit, donate_argnums=0)
+    def run_epoch(states, keys, epoch, examples):
+        num_examples = jax.tree.leaves(examples)[0].shape[0]
+        optimizer = optimizer_at(epoch)
+
+        def train(network):
+            state, schedule = network
+            return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
+
+        networks = (states, schedules(keys, epoch, num_examples))
+        if group_size is None or group_size >= keys.shape[0]:
+            return jax.vmap(train)(networks)
+        return jax.lax.map(train, networks, batch_size=group_size)
+
+    return run_epoch

@@ -1,0 +1,245 @@
+"""What a sampling scheme does to the noise: its autocovariance by lag (Eq. 2 and beyond the paper).
+
+A law is a value. N examples, S a batch, C₀ the per-example gradient covariance (Sec. 2); lags are
+update steps, and averages run over the position within the epoch.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "Noise",
+    "anti_pgd",
+    "autocorrelation",
+    "drop_last",
+    "flip_flop",
+    "from_indices",
+    "independent_batches",
+    "partial_last",
+    "shuffle_once",
+    "spanning_batches",
+    "with_replacement",
+    "without_replacement",
+]
+
+
+class Noise(NamedTuple):
+    """The law of the noise of a sampling scheme.
+
+    Either a mixture, r(h) = white·δ_h0 + (1 − white)·r_M(h) with r_M of Eq. 2 and M = period, or
+    periodic with that period (`periodic`), or any finite list of correlations.
+
+    Attributes:
+        white: share of uncorrelated noise, S(0)/R(0), the noise spectrum at zero frequency.
+        period: M of the reshuffled part, in steps; 0 if there is none.
+        periodic: the noise repeats after `period` steps, as with one fixed order.
+        correlations: r(h) for h = 1 … L if the law is no mixture, else None.
+        variance: R(0), the noise variance in units of C₀; nan if N and S were not given.
+    """
+
+    white: float
+    period: int
+    periodic: bool = False
+    correlations: np.ndarray | None = None
+    variance: float = math.nan
+
+
+def _checked(num_examples: int, batch_size: int) -> tuple[int, int]:
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size must lie in [1, {num_examples}], got {batch_size}")
+    return divmod(num_examples, batch_size)
+
+
+def _checked_period(steps_per_epoch: int) -> int:
+    if steps_per_epoch != int(steps_per_epoch) or steps_per_epoch < 2:
+        raise ValueError(
+            f"steps_per_epoch must be an integer of at least 2, got {steps_per_epoch}: "
+            "one batch an epoch is gradient descent without noise"
+        )
+    return int(steps_per_epoch)
+
+
+def with_replacement(num_examples: int = 0, batch_size: int = 0) -> Noise:
+    """Every example drawn independently: r(h) = δ_h0 (App. G).
+
+    With N and S given the variance is (N−1)/(NS) C₀, by (N−1)/(N−S) more than without
+    replacement (beyond the paper).
+    """
+    if not num_examples:
+        return Noise(1.0, 0)
+    _checked(num_examples, batch_size)
+    return Noise(1.0, 0, variance=(num_examples - 1) / (num_examples * batch_size))
+
+
+def independent_batches(num_examples: int = 0, batch_size: int = 0) -> Noise:
+    """Independent batches of S distinct examples each: white, R(0) = (1/S − 1/N) C₀."""
+    if not num_examples:
+        return Noise(1.0, 0)
+    _checked(num_examples, batch_size)
+    return Noise(1.0, 0, variance=1 / batch_size - 1 / num_examples)
+
+
+def without_replacement(steps_per_epoch: int, batch_size: int = 0) -> Noise:
+    """A fresh permutation every epoch (Eq. 2): r(h) = δ_h0 − (M−h)/(M(M−1)) for 1 ≤ h ≤ M.
+
+    Args:
+        steps_per_epoch: M = N/S, an integer ≥ 2; for N not a multiple of S see `partial_last`.
+        batch_size: S, to give the variance R(0) = (1/S)(1 − 1/M) C₀.
+
+    Raises:
+        ValueError: M is not an integer ≥ 2.
+    """
+    period = _checked_period(steps_per_epoch)
+    variance = (1 - 1 / period) / batch_size if batch_size else math.nan
+    return Noise(0.0, period, variance=variance)
+
+
+def shuffle_once(steps_per_epoch: int, batch_size: int = 0) -> Noise:
+    """One permutation for all epochs: r(h) = −1/(M−1), but 1 if M divides h (beyond the paper).
+
+    Averaged over the permutation; a single run is not ergodic.
+    """
+    period = _checked_period(steps_per_epoch)
+    variance = (1 - 1 / period) / batch_size if batch_size else math.nan
+    return Noise(0.0, period, periodic=True, variance=variance)
+
+
+def flip_flop(steps_per_epoch: int, batch_size: int = 0) -> Noise:
+    """A permutation, then the same reversed, then a new one (beyond the paper).
+
+    R(h) = (1/2M)[1_{h odd}/S − (2M−h)/N] for 1 ≤ h < 2M.
+    """
+    period = _checked_period(steps_per_epoch)
+    h = np.arange(1, 2 * period)
+    correlations = (h % 2 - (2 * period - h) / period) / (2 * period) / (1 - 1 / period)
+    variance = (1 - 1 / period) / batch_size if batch_size else math.nan
+    return Noise(0.0, period, correlations=correlations, variance=variance)
+
+
+def drop_last(num_examples: int, batch_size: int) -> Noise:
+    """Reshuffling that leaves out the N mod S examples of the ragged end (beyond the paper).
+
+    Exactly a mixture: S(0) = ρ/(NS) of white noise and reshuffling with M = ⌊N/S⌋.
+    """
+    whole, rest = _checked(num_examples, batch_size)
+    _checked_period(whole)
+    variance = 1 / batch_size - 1 / num_examples
+    return Noise(rest / (num_examples - batch_size), whole, variance=variance)
+
+
+def partial_last(num_examples: int, batch_size: int) -> Noise:
+    """Reshuffling whose last batch is the mean over N mod S examples (beyond the paper).
+
+    Exactly a mixture of white noise and reshuffling with M = ⌈N/S⌉.
+    """
+    whole, rest = _checked(num_examples, batch_size)
+    if not rest:
+        return without_replacement(whole, batch_size)
+    steps = _checked_period(whole + 1)
+    variance = (whole / batch_size + 1 / rest) / steps - 1 / num_examples
+    return Noise(1 - whole / num_examples / variance, steps, variance=variance)
+
+
+def spanning_batches(num_examples: int, batch_size: int) -> Noise:
+    """Batches cut from the endless stream of permutations, across epochs (beyond the paper).
+
+    R(h) = −(1/NS²) mean_k Σ_e n_{k,e} n_{k+h,e}, n_{k,e} examples of epoch e in batch k.
+    """
+    whole, rest = _checked(num_examples, batch_size)
+    if not rest:
+        return without_replacement(whole, batch_size)
+    batches = num_examples // math.gcd(num_examples, batch_size)
+    starts = np.arange(batches) * batch_size
+    overlap = []
+    for h in range(whole + 3):
+        overlap.append(_shared_epochs(starts, starts + h * batch_size, batch_size, num_examples))
+    covariance = -np.array(overlap) / (num_examples * batch_size**2)
+    variance = 1 / batch_size + covariance[0]
+    return Noise(0.0, 0, correlations=covariance[1:] / variance, variance=variance)
+
+
+def _shared_epochs(first: np.ndarray, second: np.ndarray, size: int, period: int) -> float:
+    """Mean over batches of Σ_e n_e(first) n_e(second), batches being [start, start + size)."""
+    total = np.zeros(len(first))
+    for shift in range((size - 1) // period + 2):
+        epoch = first // period + shift
+        total += _in_epoch(first, epoch, size, period) * _in_epoch(second, epoch, size, period)
+    return float(total.mean())
+
+
+def _in_epoch(start: np.ndarray, epoch: np.ndarray, size: int, period: int) -> np.ndarray:
+    low = np.maximum(start, epoch * period)
+    return np.clip(np.minimum(start + size, (epoch + 1) * period) - low, 0, None)
+
+
+def anti_pgd() -> Noise:
+    """Injected noise ξ_{k+1} − ξ_k (Orvieto et al. 2022): Eq. 2 with M = 2, per variance 2σ_ξ²."""
+    return Noise(0.0, 2)
+
+
+def from_indices(indices: np.ndarray, num_examples: int, max_lag: int) -> Noise:
+    """The law of a stream of examples that nobody tabulated, averaged over phase.
+
+    R(h) = mean_k Σ_n c_{k,n} c_{k+h,n} / S² · 1/… for batch counts c, the covariance of
+    batch-mean gradients of random per-example gradients with covariance C₀.
+
+    Args:
+        indices: [steps, batch], the examples of each step, for example of a data loader.
+        num_examples: N.
+        max_lag: L, lags kept.
+
+    Raises:
+        ValueError: indices outside [0, N), or fewer steps than 2·max_lag.
+    """
+    indices = np.asarray(indices)
+    steps, size = indices.shape
+    if indices.min() < 0 or indices.max() >= num_examples:
+        raise ValueError(f"the indices must lie in [0, {num_examples})")
+    if steps < 2 * max_lag:
+        raise ValueError(f"{steps} steps are too few for {max_lag} lags: give twice as many steps")
+    covariance = _coincidences(indices, max_lag, num_examples) / size**2
+    covariance = (covariance - 1 / num_examples * size**2 / size**2) * _unit(num_examples)
+    white = (covariance[0] + 2 * covariance[1:].sum()) / covariance[0]
+    return Noise(white, 0, correlations=covariance[1:] / covariance[0], variance=covariance[0])
+
+
+def _unit(num_examples: int) -> float:
+    """Σ_n δg_n² = (N−1) C₀ and Σ_n δg_n = 0: coincidences count (N−1)/N per pair of examples."""
+    return (num_examples - 1) / num_examples
+
+
+def _coincidences(indices: np.ndarray, max_lag: int, num_examples: int) -> np.ndarray:
+    """Mean number of equal pairs between batches h apart, h = 0 … max_lag."""
+    steps, size = indices.shape
+    flat = np.arange(steps).repeat(size)
+    order = np.argsort(indices.ravel(), kind="stable")
+    examples, times = indices.ravel()[order], flat[order]
+    counts = np.zeros(max_lag + 1)
+    counts[0] = steps * size
+    for shift in range(1, steps * size):
+        same = examples[shift:] == examples[:-shift]
+        lag = times[shift:][same] - times[:-shift][same]
+        if not same.any() or lag.min() > max_lag:
+            break
+        counts += np.bincount(lag[lag <= max_lag], minlength=max_lag + 1) * np.where(
+            np.arange(max_lag + 1) == 0, 2, 1
+        )
+    return counts / (steps - np.arange(max_lag + 1))
+
+
+def autocorrelation(noise: Noise, lags: np.ndarray) -> np.ndarray:
+    """r(h) = cov(δg_k, δg_{k+h}) / cov(δg_k, δg_k) at integer lags (Eq. 2 for reshuffling)."""
+    h = np.abs(np.asarray(lags))
+    one = (h == 0).astype(np.float64)
+    if noise.correlations is not None:
+        table = np.concatenate([[1.0], noise.correlations, [0.0]])
+        return table[np.minimum(h, len(table) - 1)]
+    if noise.periodic:
+        return np.where(h % noise.period == 0, 1.0, -1 / (noise.period - 1))
+    if not noise.period:
+        return one
+    M = noise.period
+    reshuffled = np.where(h == 0, 1.0, -np.clip(M - h, 0, None) / (M * (M - 1)))
+    return noise.white * one + (1 - noise.white) * reshuffled

@@ -1,0 +1,178 @@
+"""What a network does along given directions: projected weights, velocities and gradient noise.
+
+Recording is linear, so it need not slow the steps: a chunk of them leaves its gradients and
+updates in a buffer, one matrix product projects them, and the weights along the directions are
+the running sum of the projected updates in float64. Memory: 2·chunk·d float32 beside the
+directions (three buffers with the exact full gradient).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+__all__ = [
+    "FullGradientModel",
+    "Projections",
+    "Trajectory",
+    "assemble",
+    "displacements",
+    "flat_record",
+    "make_recorder",
+    "project",
+    "quadratic_full_gradient",
+]
+
+
+class Projections(NamedTuple):
+    """One chunk of steps along k directions.
+
+    Attributes:
+        gradients: P g_k(θ_{k−1}), [steps, k].
+        updates: P v_k, [steps, k].
+        full_gradients: P ∇L(θ_{k−1}), [steps, k]; zero columns [steps, 0] if not asked for.
+        losses: minibatch loss at every step, [steps].
+    """
+
+    gradients: jax.Array
+    updates: jax.Array
+    full_gradients: jax.Array
+    losses: jax.Array
+
+
+class Trajectory(NamedTuple):
+    """A recording of T steps along k directions.
+
+    Attributes:
+        weights: P(θ_k − θ_K) for k = K … K+T, float64 [T + 1, k].
+        velocities: P v_k for k = K+1 … K+T, [T, k].
+        noise: P δg_k = P(g_k − ∇L)(θ_{k−1}), [T, k].
+    """
+
+    weights: np.ndarray
+    velocities: np.ndarray
+    noise: np.ndarray
+
+
+class FullGradientModel(NamedTuple):
+    """The quadratic model of the full gradient, and how wrong it was at the anchors.
+
+    Attributes:
+        gradients: modelled P∇L(θ_{k−1}) at every step, [T, k].
+        raw_error: root mean square over anchors of exact − quadratic, [k].
+        remaining_error: the same after the correction, each inner anchor predicted from its
+            neighbours, [k]; nan with fewer than three anchors.
+    """
+
+    gradients: np.ndarray
+    raw_error: np.ndarray
+    remaining_error: np.ndarray
+
+
+def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
+    """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision."""
+    return jnp.matmul(vectors, directions.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def flat_record(full_gradient: Callable[[Any], jax.Array] | None = None):
+    """Builds the record function that hands gradients and updates on as flat vectors.
+
+    Args:
+        full_gradient: θ → ∇L(θ), flat [d], evaluated at every step; None leaves it out.
+
+    Returns:
+        `record(params, gradient, update, value)` for `heavy_ball.run_schedule`.
+    """
+
+    def record(params, gradient, update, value):
+        full = jnp.zeros(0) if full_gradient is None else full_gradient(params)
+        return ravel_pytree(gradient)[0], ravel_pytree(update)[0], full, value
+
+    return record
+
+
+def make_recorder(
+    advance: Callable[[Any, Any, Any], tuple[Any, Any]],
+) -> Callable[[Any, Any, Any, jax.Array], tuple[Any, Projections]]:
+    """Builds the jitted function that runs one chunk of steps and projects it.
+
+    Args:
+        advance: `advance(state, schedule, examples) -> (state, flat record)`, for example
+            `heavy_ball.run_schedule` with `record=flat_record()`.
+
+    Returns:
+        `record(state, schedule, examples, directions [k, d]) -> (state, Projections)`.
+    """
+
+    @jax.jit
+    def record(state, schedule, examples, directions):
+        state, (gradients, updates, full, losses) = advance(state, schedule, examples)
+        steps = gradients.shape[0]
+        both = project(directions, jnp.concatenate([gradients, updates]))
+        projected_full = project(directions, full) if full.shape[1] else full
+        return state, Projections(both[:steps], both[steps:], projected_full, losses)
+
+    return record
+
+
+def assemble(gradients: np.ndarray, updates: np.ndarray, full_gradients: np.ndarray) -> Trajectory:
+    """Weights, velocities and noise from projected gradients, updates and full gradients.
+
+    θ_k = θ_K + Σ v, summed in float64; δg_k = g_k − ∇L(θ_{k−1}) (Sec. 2). All arguments [T, k].
+    """
+    return Trajectory(displacements(updates), updates, gradients - full_gradients)
+
+
+def displacements(updates: np.ndarray) -> np.ndarray:
+    """P(θ_k − θ_K), float64 [T + 1, k], from projected updates [T, k]."""
+    start = np.zeros((1, updates.shape[1]))
+    return np.concatenate([start, np.cumsum(updates, axis=0, dtype=np.float64)])
+
+
+def quadratic_full_gradient(
+    eigenvalues: np.ndarray,
+    weights: np.ndarray,
+    anchor_steps: np.ndarray,
+    anchor_gradients: np.ndarray,
+) -> FullGradientModel:
+    """Full gradient along eigenvectors from the quadratic model, corrected at anchors.
+
+    P∇L(θ) ≈ Λ P(θ − θ_K) + P∇L(θ_K); the difference to the exact gradient at the anchor steps
+    is interpolated linearly in time and added. Beyond the paper, which computes the full
+    gradient at every step.
+
+    Args:
+        eigenvalues: λ, [k], at θ_K.
+        weights: P(θ_k − θ_K), [T + 1, k].
+        anchor_steps: increasing step indices into `weights`, the first one 0, the last one T.
+        anchor_gradients: exact P∇L there, [anchors, k].
+
+    Raises:
+        ValueError: anchors that do not begin at 0 and end at T.
+    """
+    num_steps = weights.shape[0] - 1
+    if anchor_steps[0] != 0 or anchor_steps[-1] != num_steps:
+        raise ValueError(f"the anchors must run from step 0 to step {num_steps}")
+    error = anchor_gradients - (eigenvalues * weights[anchor_steps] + anchor_gradients[0])
+    steps = np.arange(num_steps)
+    after = np.searchsorted(anchor_steps, steps, side="right")
+    share = (steps - anchor_steps[after - 1]) / np.diff(anchor_steps)[after - 1]
+    correction = error[after - 1] + share[:, None] * (error[after] - error[after - 1])
+    gradients = eigenvalues * weights[:-1] + anchor_gradients[0] + correction
+    return FullGradientModel(
+        gradients,
+        np.sqrt(np.mean(error[1:] ** 2, axis=0)),
+        _left_out_error(anchor_steps, error),
+    )
+
+
+def _left_out_error(anchor_steps: np.ndarray, error: np.ndarray) -> np.ndarray:
+    if len(anchor_steps) < 3:
+        return np.full(error.shape[1], np.nan)
+    before, here, after = anchor_steps[:-2], anchor_steps[1:-1], anchor_steps[2:]
+    share = ((here - before) / (after - before))[:, None]
+    predicted = (1 - share) * error[:-2] + share * error[2:]
+    return np.sqrt(np.mean((error[1:-1] - predicted) ** 2, axis=0))

@@ -1,0 +1,187 @@
+"""The training stage: every seed in every regime, epoch by epoch, resumable."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from antisgd import data, ensemble, heavy_ball, objective, results, sampling
+
+FLAGS = flags.FLAGS
+
+CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+CHECKPOINT_SECONDS = 30.0
+# The curves of the training set come from so many pictures: all 50,000 after every epoch would
+# cost a third of the epoch. The final accuracy is taken over all of them.
+CURVE_EXAMPLES = 10_000
+
+
+class Problem(NamedTuple):
+    """What is trained on what: functions of the model, the loss and the pictures."""
+
+    init: Any
+    apply: Any
+    loss: Any
+    dataset: data.Dataset
+
+    @property
+    def num_examples(self) -> int:
+        return self.dataset.train.labels.shape[0]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_examples // FLAGS.batch_size)
+
+
+class Training(NamedTuple):
+    """Networks after training, all leaves [networks, …], and their curves [networks, epochs]."""
+
+    states: heavy_ball.TrainState
+    curves: dict[str, np.ndarray]
+
+
+def load_problem(model: Any, *, weight_decay: float) -> Problem:
+    """The model of an experiment on the pictures that the flags name."""
+    dataset = data.load(
+        FLAGS.dataset, directory=FLAGS.data_dir, num_examples=FLAGS.num_examples, seed=FLAGS.seed
+    )
+    num_examples = dataset.train.labels.shape[0]
+    if num_examples < FLAGS.batch_size:
+        raise ValueError(
+            f"--batch_size={FLAGS.batch_size} is larger than the {num_examples} training pictures"
+        )
+    images = dataset.train.images[:1]
+    loss = objective.make_loss(model.apply, weight_decay)
+    return Problem(lambda key: model.init(key, images), model.apply, loss, dataset)
+
+
+def optimizer_at(epoch: jax.Array | int) -> Any:
+    """Heavy ball with η·decay^epoch, constant from `--epochs` on (App. H)."""
+    decay = jnp.float32(FLAGS.learning_rate_decay) ** jnp.minimum(epoch, FLAGS.epochs)
+    return heavy_ball.heavy_ball(jnp.float32(FLAGS.learning_rate) * decay, FLAGS.momentum)
+
+
+def final_learning_rate() -> float:
+    """η of the analysis period."""
+    return FLAGS.learning_rate * FLAGS.learning_rate_decay**FLAGS.epochs
+
+
+def schemes() -> tuple[ensemble.Scheme, ...]:
+    """Regimes that are trained: all of --sampling for several seeds, else the first."""
+    names = FLAGS.sampling if FLAGS.seeds > 1 else FLAGS.sampling[:1]
+    return tuple(getattr(sampling, name) for name in names)
+
+
+def evaluators(problem: Problem) -> Any:
+    """Jitted params [networks, …] → the four curves' values, each [networks]."""
+    train = jax.tree.map(lambda a: a[:CURVE_EXAMPLES], problem.dataset.train)
+
+    @jax.jit
+    def evaluate(params, train, test):
+        def one(params):
+            on_train = objective.evaluate(problem.apply, params, train)
+            on_test = objective.evaluate(problem.apply, params, test)
+            return jnp.stack([*on_train, *on_test])
+
+        return jax.lax.map(one, params)
+
+    return lambda params: np.asarray(evaluate(params, train, problem.dataset.test))
+
+
+def train(problem: Problem, folder: Path) -> Training:
+    """Trains all networks, or goes on from the folder's checkpoint; writes training.npz.
+
+    Raises:
+        FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
+    """
+    regimes = schemes()
+    init_keys, stream_keys = (
+        jnp.tile(k, len(regimes)) for k in ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
+    )
+    states = ensemble.init(problem.init, optimizer_at(0), init_keys)
+    curves = np.full((len(init_keys), FLAGS.epochs, len(CURVES)), np.nan)
+    checkpoint = folder / "checkpoints" / "training.npz"
+    done = 0
+    if checkpoint.exists():
+        states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
+    if int(done) < FLAGS.epochs:
+        states, curves = _run_epochs(
+            problem, regimes, stream_keys, (states, curves, int(done)), checkpoint
+        )
+    training = Training(jax.tree.map(jnp.asarray, states), _named(curves))
+    results.write_arrays(
+        folder / "training.npz",
+        params=jax.vmap(lambda p: jax.flatten_util.ravel_pytree(p)[0])(training.states.params),
+        regime=np.repeat(np.arange(len(regimes)), FLAGS.seeds),
+        seed=np.tile(np.arange(FLAGS.seeds), len(regimes)),
+        learning_rate=FLAGS.learning_rate * FLAGS.learning_rate_decay ** np.arange(FLAGS.epochs),
+        **training.curves,
+    )
+    return training
+
+
+def _named(curves: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: curves[..., i] for i, name in enumerate(CURVES)}
+
+
+def _run_epochs(
+    problem: Problem, regimes: Sequence[Any], keys: jax.Array, start: Any, checkpoint: Path
+) -> tuple[heavy_ball.TrainState, np.ndarray]:
+    states, curves, done = start
+    run_epoch = ensemble.make_epoch(problem.loss, optimizer_at, regimes, FLAGS.batch_size)
+    evaluate = evaluators(problem)
+    states, keys = ensemble.over_devices((jax.tree.map(jnp.asarray, states), keys))
+    saved = time.monotonic()
+    bar = tqdm(range(done, FLAGS.epochs), "training", FLAGS.epochs, initial=done, unit="epoch")
+    for epoch in bar:
+        states, losses = run_epoch(states, keys, epoch, problem.dataset.train)
+        check_finite(np.asarray(losses), epoch, problem.steps_per_epoch)
+        curves[:, epoch] = evaluate(states.params)
+        bar.set_postfix_str("loss {:.3g}, test accuracy {:.1%}".format(*curves[0, epoch, [0, 3]]))
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or epoch == FLAGS.epochs - 1:
+            results.write_checkpoint(checkpoint, (states, curves, epoch + 1))
+            saved = time.monotonic()
+    return states, curves
+
+
+def check_finite(losses: np.ndarray, epoch: int, steps_per_epoch: int) -> None:
+    """Stops at the first loss that is not finite.
+
+    Args:
+        losses: minibatch losses of an epoch, [networks, steps].
+
+    Raises:
+        FloatingPointError: naming step, seed, learning rate and the stability bound.
+    """
+    bad = ~np.isfinite(losses)
+    if not bad.any():
+        return
+    step = int(np.argmax(bad.any(axis=0)))
+    network = int(np.argmax(bad[:, step]))
+    rate = FLAGS.learning_rate * FLAGS.learning_rate_decay ** min(epoch, FLAGS.epochs)
+    raise FloatingPointError(
+        f"the loss of seed {network % FLAGS.seeds} is not finite at step "
+        f"{epoch * steps_per_epoch + step} (epoch {epoch}): learning rate {rate:.3g} with momentum "
+        f"{FLAGS.momentum} is stable only for curvatures below 2(1+beta)/eta = "
+        f"{2 * (1 + FLAGS.momentum) / rate:.3g}; lower --learning_rate"
+    )
+
+
+def network(training: Training, index: int) -> heavy_ball.TrainState:
+    """One network of an ensemble."""
+    return jax.tree.map(lambda leaf: leaf[index], training.states)
+
+
+def stream_key(seed: int) -> jax.Array:
+    """Key of a seed's stream of examples, which the analysis period carries on."""
+    return ensemble.network_keys(FLAGS.seed, FLAGS.seeds)[1][seed]
+
+
+full_accuracy = partial(jax.jit, static_argnums=0)(objective.evaluate)
