@@ -1,7 +1,7 @@
 """Curvature of a loss over all the data as matrix-vector products, the data in microbatches."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -58,9 +58,9 @@ def hessian_vector_product(
     Raises:
         ValueError: no examples, a microbatch size below one, or `only` selects nothing.
     """
-    flat, _ = ravel_subset(params, only)
-    product = partial(_hessian_product, loss, only)
-    return _over_microbatches(product, params, examples, microbatch_size, flat.dtype)
+    dtype = ravel_subset(params, only)[0].dtype
+    summed = _sum_over_microbatches(_hessian_product, loss, only)
+    return Partial(summed, *_place(params, _split(examples, microbatch_size, dtype)))
 
 
 def gauss_newton_product(
@@ -89,9 +89,9 @@ def gauss_newton_product(
     Raises:
         ValueError: as for `hessian_vector_product`.
     """
-    flat, _ = ravel_subset(params, only)
-    product = partial(_gauss_newton_product, predict, output_loss, only)
-    return _over_microbatches(product, params, examples, microbatch_size, flat.dtype)
+    dtype = ravel_subset(params, only)[0].dtype
+    summed = _sum_over_microbatches(_gauss_newton_product, predict, output_loss, only)
+    return Partial(summed, *_place(params, _split(examples, microbatch_size, dtype)))
 
 
 def ravel_subset(params: Any, only: Only | None = None) -> tuple[Array, Callable[[Array], Any]]:
@@ -144,25 +144,25 @@ def _gauss_newton_product(
     return jax.linear_transpose(push, flat)(curved)[0]
 
 
-def _over_microbatches(product, params, examples, microbatch_size: int, dtype) -> Matvec:
-    batches = _split(examples, microbatch_size, dtype)
-    return Partial(partial(_sum_products, product), params, batches)
+@lru_cache(maxsize=32)
+def _sum_over_microbatches(product: Callable, *static) -> Callable:
+    """One compiled program for all θ and data of the same shapes, whoever asks for it."""
+    product = partial(product, *static)
 
+    @jax.jit
+    @jax.default_matmul_precision("highest")
+    def summed(params: Any, batches: _Microbatches, vector: Array) -> Array:
+        # Kahan's sum: the error does not grow with the number of microbatches.
+        def add(carry, batch):
+            total, lost = carry
+            term = batch.shares * product(params, batch.examples, batch.weights, vector) - lost
+            raised = total + term
+            return (raised, (raised - total) - term), None
 
-@partial(jax.jit, static_argnums=0)
-@jax.default_matmul_precision("highest")
-def _sum_products(product, params: Any, batches: _Microbatches, vector: Array) -> Array:
-    """Kahan's sum of the microbatches' products, each by its share of the weight."""
+        zero = jnp.zeros_like(vector)
+        return jax.lax.scan(add, (zero, zero), batches)[0][0]
 
-    def add(carry, batch):
-        total, lost = carry
-        term = batch.shares * product(params, batch.examples, batch.weights, vector) - lost
-        raised = total + term
-        return (raised, (raised - total) - term), None
-
-    zero = jnp.zeros_like(vector)
-    (total, _), _ = jax.lax.scan(add, (zero, zero), batches)
-    return total
+    return summed
 
 
 def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
@@ -174,29 +174,30 @@ def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
             f"a product needs examples and microbatches of at least one, got {num_examples} "
             f"examples and microbatch_size={microbatch_size}"
         )
-    devices = jax.local_devices()
+    num_devices = jax.local_device_count()
     count = -(-num_examples // min(microbatch_size, num_examples))
-    size = -(-num_examples // count)
-    if len(devices) > 1:
-        size = -(-size // len(devices)) * len(devices)
-        count = -(-num_examples // size)
+    size = -(-num_examples // (count * num_devices)) * num_devices
+    count = -(-num_examples // size)
     rows = np.arange(count * size).reshape(count, size)
     weights = (rows < num_examples).astype(dtype)
     rows = np.where(rows < num_examples, rows, 0)
-    batches = _Microbatches(
+    return _Microbatches(
         jax.tree.map(lambda leaf: _cast(jnp.asarray(leaf)[rows], dtype), examples),
         jnp.asarray(weights),
         jnp.asarray(weights.sum(1) / num_examples, dtype),
     )
+
+
+def _place(params: Any, batches: _Microbatches) -> tuple[Any, _Microbatches]:
+    """Each microbatch split over the devices of the process, θ on all of them."""
+    devices = jax.local_devices()
     if len(devices) == 1:
-        return batches
+        return params, batches
     split = NamedSharding(Mesh(np.array(devices), ("examples",)), PartitionSpec(None, "examples"))
     whole = NamedSharding(split.mesh, PartitionSpec())
-    return _Microbatches(
-        jax.device_put(batches.examples, split),
-        jax.device_put(batches.weights, split),
-        jax.device_put(batches.shares, whole),
-    )
+    examples, weights = jax.device_put((batches.examples, batches.weights), split)
+    params, shares = jax.device_put((params, batches.shares), whole)
+    return params, _Microbatches(examples, weights, shares)
 
 
 def _cast(leaf: Array, dtype) -> Array:

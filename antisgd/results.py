@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 __all__ = [
+    "check_fingerprint",
     "open_recording",
     "open_run",
     "provenance",
@@ -78,6 +79,22 @@ def open_run(
         )
     write_json(path, stored | {"settings": dict(config)})
     return folder
+
+
+def check_fingerprint(folder: Path, fingerprint: str) -> None:
+    """Notes the data set's fingerprint in a new run folder, compares it in an old one.
+
+    Raises:
+        ValueError: the folder's run saw other data.
+    """
+    stored = read_json(folder / "config.json")
+    then = stored.setdefault("data_fingerprint", fingerprint)
+    if then != fingerprint:
+        raise ValueError(
+            f"the data differ from those that {folder} was made with (fingerprint {then[:12]} "
+            f"then, {fingerprint[:12]} now): give the same data or another --output_dir"
+        )
+    write_json(folder / "config.json", stored)
 
 
 def _make_writable(folder: Path) -> None:

@@ -1,15 +1,188 @@
-from typing import NamedTuple
-import jax, jax.numpy as jnp
+"""One function per sampling scheme: `scheme(key, epoch, num_examples, batch_size) -> Schedule`.
+
+A stream of minibatches is a pure function of its key; any epoch is reached without drawing the
+ones before it, and `epoch` may be traced. Sampling is data: schedules of the same shape run the
+same compiled program. The law of each scheme's noise is the function of the same name in
+`antisgd.theory` (N examples, batch size S, M = N/S steps an epoch).
+
+| scheme | one epoch is |
+|---|---|
+| `without_replacement` | a new random order, every example once; the last batch may be partial |
+| `with_replacement` | independent uniform draws, in the shape and weights of the former |
+| `independent_batches` | batches of S distinct examples, independent of one another |
+| `shuffle_once` | the same random order in every epoch |
+| `flip_flop` | a new order, then the same order backwards, then a new one |
+| `drop_last` | as `without_replacement`, the partial last batch left out |
+| `spanning_batches` | ceil(N/S) full batches cut from the orders of all epochs laid end to end |
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = [
+    "Schedule",
+    "drop_last",
+    "flip_flop",
+    "independent_batches",
+    "shuffle_once",
+    "spanning_batches",
+    "with_replacement",
+    "without_replacement",
+]
+
+Epoch = Any
+
+
 class Schedule(NamedTuple):
+    """Which examples each update uses.
+
+    Attributes:
+        indices: int32 [steps, batch], into the examples.
+        weights: float32 [steps, batch], 1 in used places and 0 in the unused ones of a partial
+            last batch (whose index is a valid example that counts for nothing).
+    """
+
     indices: jax.Array
     weights: jax.Array
-def _cut(order, num_examples, batch_size):
+
+
+def without_replacement(
+    key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int
+) -> Schedule:
+    """Random reshuffling (Alg. 1 of the paper): every example once an epoch, in a new order.
+
+    Where S does not divide N the last batch is partial. Shape [ceil(N/S), S].
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
+    return _cut(_order(key, epoch, num_examples), batch_size)
+
+
+def with_replacement(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+    """Independent uniform draws: a batch may hold an example twice (App. G).
+
+    Shape [ceil(N/S), S] and weights are those of `without_replacement`, so that a partial last
+    batch has as few examples as there and both run one compiled program.
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
+    draws = jax.random.randint(_epoch_key(key, epoch), (num_examples,), 0, num_examples)
+    return _cut(draws, batch_size)
+
+
+def independent_batches(
+    key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int
+) -> Schedule:
+    """Every batch a uniform set of S distinct examples, drawn afresh (beyond the paper).
+
+    Shape [ceil(N/S), S], all places used. Floyd's algorithm: S draws a batch, no sorting of N.
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
     steps = -(-num_examples // batch_size)
-    fill = steps * batch_size - num_examples
-    idx = jnp.concatenate([order, order[:1].repeat(fill)]).reshape(steps, batch_size)
-    w = (jnp.arange(steps * batch_size) < num_examples).astype(jnp.float32).reshape(steps, batch_size)
-    return Schedule(idx.astype(jnp.int32), w)
-def without_replacement(key, epoch, num_examples, batch_size):
-    return _cut(jax.random.permutation(jax.random.fold_in(key, epoch), num_examples), num_examples, batch_size)
-def with_replacement(key, epoch, num_examples, batch_size):
-    return _cut(jax.random.randint(jax.random.fold_in(key, epoch), (num_examples,), 0, num_examples), num_examples, batch_size)
+    tops = jnp.arange(num_examples - batch_size, num_examples)
+    ceilings = jnp.broadcast_to(tops + 1, (steps, batch_size))
+    draws = jax.random.randint(_epoch_key(key, epoch), ceilings.shape, 0, ceilings)
+
+    def place(chosen, slot):
+        candidate = draws[:, slot]
+        taken = (chosen == candidate[:, None]).any(axis=1)
+        return chosen.at[:, slot].set(jnp.where(taken, tops[slot], candidate)), None
+
+    nothing = jnp.full((steps, batch_size), -1, jnp.int32)
+    indices, _ = jax.lax.scan(place, nothing, jnp.arange(batch_size))
+    return _full(indices)
+
+
+def shuffle_once(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+    """One random order, the same in every epoch: `epoch` is ignored (beyond the paper).
+
+    Shape [ceil(N/S), S], the last batch partial where S does not divide N.
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    del epoch
+    return without_replacement(key, 0, num_examples, batch_size)
+
+
+def flip_flop(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+    """Odd epochs run the order of the epoch before them backwards (beyond the paper).
+
+    Shape [ceil(N/S), S], the last batch partial where S does not divide N.
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
+    epoch = jnp.asarray(epoch)
+    order = _order(key, epoch // 2, num_examples)
+    return _cut(jnp.where(epoch % 2 == 1, order[::-1], order), batch_size)
+
+
+def drop_last(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+    """Random reshuffling without the partial last batch (beyond the paper).
+
+    Which N mod S examples are left out changes from epoch to epoch. Shape [floor(N/S), S].
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
+    whole = num_examples // batch_size * batch_size
+    return _cut(_order(key, epoch, num_examples)[:whole], batch_size)
+
+
+def spanning_batches(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+    """Full batches cut from an endless stream of reshuffled epochs (beyond the paper).
+
+    A batch may begin in one pass over the examples and end in the next. Schedule `epoch` holds
+    the batches number epoch·ceil(N/S) onwards of that stream; shape [ceil(N/S), S].
+
+    Raises:
+        ValueError: a batch size outside [1, N].
+    """
+    _check(num_examples, batch_size)
+    steps = -(-num_examples // batch_size)
+    ahead = jnp.asarray(epoch) * (steps * batch_size - num_examples)
+    first = epoch + ahead // num_examples
+    orders = [_order(key, first + passed, num_examples) for passed in range(3)]
+    stream = jnp.concatenate(orders)
+    taken = jax.lax.dynamic_slice(stream, (ahead % num_examples,), (steps * batch_size,))
+    return _full(taken.reshape(steps, batch_size))
+
+
+def _check(num_examples: int, batch_size: int) -> None:
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size must lie between 1 and the number of examples, {num_examples}, "
+            f"not {batch_size}"
+        )
+
+
+def _epoch_key(key: jax.Array, epoch: Epoch) -> jax.Array:
+    return jax.random.fold_in(key, epoch)
+
+
+def _order(key: jax.Array, epoch: Epoch, num_examples: int) -> jax.Array:
+    return jax.random.permutation(_epoch_key(key, epoch), num_examples)
+
+
+def _cut(order: jax.Array, batch_size: int) -> Schedule:
+    steps = -(-order.size // batch_size)
+    unused = steps * batch_size - order.size
+    indices = jnp.pad(order.astype(jnp.int32), (0, unused)).reshape(steps, batch_size)
+    used = jnp.arange(steps * batch_size) < order.size
+    return Schedule(indices, used.astype(jnp.float32).reshape(steps, batch_size))
+
+
+def _full(indices: jax.Array) -> Schedule:
+    return Schedule(indices.astype(jnp.int32), jnp.ones(indices.shape, jnp.float32))

@@ -1,5 +1,7 @@
 """The training stage: every seed in every regime, epoch by epoch, resumable."""
 
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +14,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from antisgd import data, ensemble, heavy_ball, objective, results, sampling
+from antisgd import data, ensemble, heavy_ball, lanczos, objective, results, sampling
 
 FLAGS = flags.FLAGS
 
@@ -34,6 +36,11 @@ class Problem(NamedTuple):
     @property
     def num_examples(self) -> int:
         return self.dataset.train.labels.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,6 +84,41 @@ def schemes() -> tuple[ensemble.Scheme, ...]:
     """Regimes that are trained: all of --sampling for several seeds, else the first."""
     names = FLAGS.sampling if FLAGS.seeds > 1 else FLAGS.sampling[:1]
     return tuple(getattr(sampling, name) for name in names)
+
+
+def plan(problem: Problem) -> str:
+    """What the run will hold in memory and on disk, in words; refuses what cannot fit.
+
+    Raises:
+        MemoryError: the basis and the eigenvectors exceed this machine's memory.
+        OSError: the run folder's disk is too small.
+    """
+    dimension, k = problem.dimension, FLAGS.eigenpairs * bool(FLAGS.analysis_seeds)
+    if k > dimension:
+        raise ValueError(f"--eigenpairs={k} is more than the {dimension} weights of the network")
+    steps = FLAGS.analysis_epochs * problem.steps_per_epoch
+    solve = lanczos.memory_plan(dimension, min(k, dimension))
+    memory = (solve.basis_bytes + solve.vectors_bytes + solve.host_bytes) * bool(k)
+    arrays = 2 + (FLAGS.full_gradient == "exact")
+    recordings = len(FLAGS.sampling) * steps * k * (4 * arrays + 12) * FLAGS.analysis_seeds
+    disk = recordings + (solve.basis_bytes + solve.vectors_bytes) * bool(k)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = shutil.disk_usage(FLAGS.output_dir).free
+    if jax.default_backend() == "cpu" and memory > available:
+        raise MemoryError(
+            f"{k} eigenpairs need about {memory / 2**30:.1f} GiB of memory, this machine has "
+            f"{available / 2**30:.1f}: ask for fewer --eigenpairs"
+        )
+    if disk > free:
+        raise OSError(
+            f"the run needs about {disk / 2**30:.1f} GiB of disk, {free / 2**30:.1f} are free: "
+            "give an --output_dir on a larger disk or ask for fewer --eigenpairs"
+        )
+    return (
+        f"{dimension:,} weights, {problem.num_examples:,} pictures, {problem.steps_per_epoch:,} "
+        f"steps an epoch; about {memory / 2**20:,.0f} MiB of memory for the eigenpairs and "
+        f"{disk / 2**20:,.0f} MiB of disk"
+    )
 
 
 def evaluators(problem: Problem) -> Any:

@@ -58,9 +58,9 @@ def load(
         seed: of 'synthetic'.
 
     Raises:
-        ValueError: unknown name, `num_examples` out of range, damaged or foreign files.
+        ValueError: unknown name, `num_examples` out of range, damaged or foreign files, a
+            tensorflow-datasets folder without the extra 'tfds'.
         FileNotFoundError, OSError: missing or unreadable files, a failed download.
-        ModuleNotFoundError: a tensorflow-datasets folder without the extra 'tfds'.
     """
     if name == "synthetic":
         return synthetic(SYNTHETIC_TRAIN if num_examples is None else num_examples, seed=seed)

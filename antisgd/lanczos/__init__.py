@@ -1,0 +1,34 @@
+"""Leading eigenpairs and spectral density of a symmetric operator known by its products alone.
+
+`leading_eigenpairs` is the solve that most people want; `init`, `extend` and `ritz` are its parts
+for those who own the loop. The solver knows no network and writes no files.
+"""
+
+from antisgd.lanczos.certificate import Certificate
+from antisgd.lanczos.density import SpectralDensity, spectral_density
+from antisgd.lanczos.iteration import extend, init, restart
+from antisgd.lanczos.projection import Ritz, State, ritz
+from antisgd.lanczos.solver import (
+    Eigenpairs,
+    MemoryPlan,
+    Progress,
+    leading_eigenpairs,
+    memory_plan,
+)
+
+__all__ = [
+    "Certificate",
+    "Eigenpairs",
+    "MemoryPlan",
+    "Progress",
+    "Ritz",
+    "SpectralDensity",
+    "State",
+    "extend",
+    "init",
+    "leading_eigenpairs",
+    "memory_plan",
+    "restart",
+    "ritz",
+    "spectral_density",
+]

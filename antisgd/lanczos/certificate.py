@@ -1,0 +1,164 @@
+"""What a solve is worth: true residuals, orthogonality, rounding noise, and missed pairs."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from antisgd.lanczos.iteration import Matvec, apply, extend, init
+from antisgd.lanczos.projection import State
+
+__all__ = [
+    "Certificate",
+    "first_unidentifiable",
+    "measure_noise",
+    "orthogonality",
+    "COMBINATIONS",
+    "probe",
+    "residuals",
+]
+
+# Random combinations of all vectors whose products estimate the residuals of all pairs.
+COMBINATIONS = 8
+
+_product = partial(jnp.matmul, precision="highest")
+
+
+class Certificate(NamedTuple):
+    """Measured properties of returned eigenpairs.
+
+    measured bool [k]: residuals[i] is ‖A xᵢ - λᵢ xᵢ‖ itself, else Lanczos' bound with the noise.
+    rms_residual: over all pairs, estimated by products with random combinations of the vectors.
+    orthogonality: largest element of |X Xᵀ - 1|. noise: rounding of a product, norm of A's scale.
+    asymmetry: largest u'Av - v'Au seen, relative to the norm of A.
+    missed: pairs beyond the last that the probe met; 0 unless the solve had to stop early.
+    identifiable: from this index on a gap is below the noise: subspaces and variances per
+    curvature stay meaningful, individual eigenvectors do not.
+    products: of the solve, its noise measurement included, this certificate's own not.
+    """
+
+    measured: np.ndarray
+    rms_residual: float
+    orthogonality: float
+    noise: float
+    asymmetry: float
+    converged: int
+    missed: int
+    identifiable: int
+    products: int
+
+
+def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
+    """Rounding noise of the matvec: how A(x/3)·3 differs from A x, per product, rows x [r, d].
+
+    The two products round differently throughout, so their difference is √2 times the noise of
+    one, on a deterministic machine and at any precision of the matrix products.
+    """
+    count = vectors.shape[0]
+    both = _images(matvec, jnp.concatenate([vectors, vectors / 3]), block_size)
+    return float(jnp.max(jnp.linalg.norm(both[:count] - 3 * both[count:], axis=1))) / 2**0.5
+
+
+def residuals(
+    matvec: Matvec, values: np.ndarray, vectors: Array, *, key: Array, block_size: int, samples: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """True residuals of some pairs and the root mean square over all.
+
+    With c normal of variance 1/k, E ‖A Xᵀc - Xᵀ Λ c‖² is the mean square residual of k pairs.
+
+    Args:
+        values, vectors: pairs, [k] and rows [k, d].
+        key: of the random combinations.
+        block_size: vectors multiplied at a time.
+        samples: pairs measured, spread evenly, first and last among them; all of k ≤ samples.
+
+    Returns:
+        `(indices, residuals at those indices, root mean square)`.
+    """
+    k = len(values)
+    indices = np.unique(np.linspace(0, k - 1, min(k, samples)).round().astype(int))
+    unit = np.zeros((len(indices), k), vectors.dtype)
+    unit[np.arange(len(indices)), indices] = 1
+    measured = _error_norms(matvec, jnp.asarray(unit), values, vectors, block_size)
+    if len(indices) == k:
+        return indices, measured, float(np.sqrt(np.mean(measured**2))) if k else 0.0
+    mixing = jax.random.normal(key, (COMBINATIONS, k), vectors.dtype) / k**0.5
+    errors = _error_norms(matvec, mixing, values, vectors, block_size)
+    return indices, measured, float(np.sqrt(np.mean(errors**2)))
+
+
+@jax.jit
+def orthogonality(vectors: Array) -> Array:
+    """Largest element of |X Xᵀ - 1|."""
+    gram = _product(vectors, vectors.T)
+    return jnp.max(jnp.abs(gram - jnp.eye(vectors.shape[0])), initial=0.0)
+
+
+def probe(
+    matvec: Matvec, vectors: Array, elsewhere: float, *, key: Array, block_size: int, products: int
+) -> State:
+    """A short Lanczos run from random vectors on the operator without the pairs found.
+
+    Args:
+        vectors: rows [k, d] to deflate: their eigenvalues become `elsewhere`.
+        elsewhere: a value that nobody wants.
+        key: of the start.
+        block_size, products: of the run.
+
+    Returns:
+        The state after so many products, or as many as the rest of the space has dimensions.
+    """
+    deflated = Partial(_deflated, matvec, vectors, jnp.asarray(elsewhere, vectors.dtype))
+    dimension = vectors.shape[1]
+    state = init(deflated, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
+    while state.products < min(products, dimension - len(vectors)):
+        state = extend(deflated, state)
+    return state
+
+
+def first_unidentifiable(values: np.ndarray, noise: float) -> int:
+    """Index of the first pair nearer than the noise to the next, the number of pairs if none."""
+    close = np.flatnonzero(np.abs(np.diff(values)) < noise)
+    return int(close[0]) if len(close) else len(values)
+
+
+@jax.jit
+def _deflated(matvec: Matvec, vectors: Array, elsewhere: Array, vector: Array) -> Array:
+    inside = _product(vectors, vector)
+    image = matvec(vector - _product(inside, vectors))
+    return image + _product(elsewhere * inside - _product(vectors, image), vectors)
+
+
+def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
+    """Products of rows [r, d], a block at a time, always of the one compiled size."""
+    count = rows.shape[0]
+    rows = jnp.pad(rows, ((0, -count % block_size), (0, 0)))
+    blocks = rows.reshape(-1, block_size, rows.shape[1])
+    return jnp.concatenate([apply(matvec, block) for block in blocks])[:count]
+
+
+def _error_norms(
+    matvec: Matvec, mixing: Array, values: np.ndarray, vectors: Array, block_size: int
+) -> np.ndarray:
+    """Norms of A x - y for x the combinations mixing [r, k] of the vectors, y of λ times them."""
+    count = mixing.shape[0]
+    mixing = jnp.pad(mixing, ((0, -count % block_size), (0, 0)))
+    norms = []
+    for rows in mixing.reshape(-1, block_size, mixing.shape[1]):
+        combined, scaled = _combinations(rows, jnp.asarray(values, vectors.dtype), vectors)
+        norms.append(np.asarray(_distances(apply(matvec, combined), scaled), np.float64))
+    return np.concatenate([np.zeros(0), *norms])[:count]
+
+
+@jax.jit
+def _combinations(mixing: Array, values: Array, vectors: Array) -> tuple[Array, Array]:
+    return _product(mixing, vectors), _product(mixing * values[None], vectors)
+
+
+@jax.jit
+def _distances(first: Array, second: Array) -> Array:
+    return jnp.linalg.norm(first - second, axis=1)

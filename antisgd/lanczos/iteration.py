@@ -1,0 +1,233 @@
+"""Block Lanczos as pure functions over a plain state: `init`, `extend`, `restart`, `inject`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from antisgd.lanczos import basis as storage
+from antisgd.lanczos.projection import State, expected_products, multiplied, projected, ritz
+
+__all__ = ["Matvec", "apply", "extend", "init", "inject", "restart"]
+
+Matvec = Callable[[Array], Array]
+
+_ASYMMETRY_ALLOWED = 1e-3
+
+
+def init(
+    matvec: Matvec,
+    dimension: int,
+    *,
+    key: Array,
+    block_size: int,
+    start: Array | None = None,
+    dtype: Any = None,
+) -> State:
+    """A solve before its first product, from random vectors or given ones.
+
+    Args:
+        matvec: symmetric, [d] -> [d].
+        dimension: d.
+        key: of all random vectors of the solve.
+        block_size: vectors multiplied at a time, at most d of them.
+        start: rows [r, d] to start from; random vectors fill them up to a block.
+        dtype: of basis and products, JAX's default: float32 unless x64 is enabled.
+
+    Raises:
+        ValueError: a dimension or block size below one, or a matvec of another shape or dtype.
+    """
+    if dimension < 1 or block_size < 1:
+        raise ValueError(f"need a dimension and a block of one or more: {dimension}, {block_size}")
+    given = jax.ShapeDtypeStruct((dimension,), dtype or jnp.result_type(float))
+    image = jax.eval_shape(matvec, given)
+    if (image.shape, image.dtype) != (given.shape, given.dtype):
+        raise ValueError(
+            f"the matvec maps {given.dtype}[{dimension}] to {image.dtype}{list(image.shape)}"
+        )
+    state = State(
+        basis=storage.empty(dimension, image.dtype),
+        size=0,
+        kept=np.zeros(0),
+        coupling=np.zeros((0, 0)),
+        band=np.zeros((0, 0)),
+        first=np.zeros(0, np.int64),
+        key=np.asarray(jax.random.key_data(key)),
+        block_size=min(block_size, dimension),
+        products=0,
+        scale=0.0,
+        noise=float("nan"),
+        asymmetry=0.0,
+        history=np.zeros((0, 2), np.int64),
+    )
+    if start is not None:
+        state = inject(state, jnp.asarray(start, image.dtype))
+    return _top_up(state)
+
+
+def extend(matvec: Matvec, state: State) -> State:
+    """Multiply the next block of basis vectors and append what is new (beyond the paper).
+
+    A Q = V T + R by two Gram–Schmidt passes against the whole basis V; the rows of R, made
+    orthonormal, wait to be multiplied. Directions lost to rounding (an invariant subspace, a
+    block of dependent vectors) are replaced by random ones, which also finds further copies of
+    an eigenvalue. The basis buffers of the state given are used up.
+
+    Raises:
+        FloatingPointError: a product is not finite; the message names it.
+        ValueError: the products show that the matvec is not symmetric.
+    """
+    m, size = multiplied(state), int(state.size)
+    count = min(int(state.block_size), size - m)
+    if count == 0:
+        return state
+    block = apply(matvec, storage.read(state.basis, m, m + count))
+    norms = np.asarray(jnp.linalg.norm(block, axis=1), np.float64)
+    products = int(state.products) + count
+    if not np.isfinite(norms).all():
+        bad = int(state.products) + 1 + int(np.flatnonzero(~np.isfinite(norms))[0])
+        raise FloatingPointError(
+            f"product {bad} of the matvec is not finite: check the weights and data behind it"
+        )
+    scale = max(float(state.scale), float(norms.max()))
+    block, inside = storage.orthogonalise(state.basis, size, block)
+    asymmetry = _asymmetry(state, inside[:, :m], scale)
+    new, outside = _orthonormal_rows(state, block, scale)
+    # Within the block the two halves differ by rounding: their mean is the better estimate.
+    inside[:, m : m + count] = (inside[:, m : m + count] + inside[:, m : m + count].T) / 2
+    basis = storage.append(state.basis, size, new)
+    state = state._replace(
+        basis=basis,
+        size=size + len(new),
+        band=_stack(state.band, np.concatenate([inside[:, m:], outside], 1)),
+        first=np.concatenate([state.first, np.full(count, m)]),
+        products=products,
+        scale=scale,
+        asymmetry=max(float(state.asymmetry), asymmetry),
+    )
+    return _top_up(state)
+
+
+def restart(state: State, which: str, count: int) -> State:
+    """Thick restart: keep `count` Ritz vectors and the waiting vectors, free the rest.
+
+    The subspace spanned shrinks, the three-term relation stays exact; converged pairs stay as
+    they are (they are locked by their vanishing coupling). The buffers given are used up.
+    """
+    pairs = ritz(state, which, count)
+    _, pending = projected(state)
+    waiting = storage.read(state.basis, multiplied(state), int(state.size))
+    return state._replace(
+        basis=storage.rotate(state.basis, pairs.coefficients, waiting),
+        size=len(pairs.values) + len(waiting),
+        kept=pairs.values,
+        coupling=pairs.coefficients.T @ pending,
+        band=np.zeros((0, 0)),
+        first=np.zeros(0, np.int64),
+    )
+
+
+def inject(state: State, directions: Array) -> State:
+    """Append directions [r, d] to the vectors that wait, as far as they are new."""
+    room = directions.shape[1] - int(state.size)
+    rows = _independent_rows(state, directions[:room])
+    return state._replace(
+        basis=storage.append(state.basis, int(state.size), rows), size=int(state.size) + len(rows)
+    )
+
+
+def apply(matvec: Matvec, block: Array) -> Array:
+    """The products of the rows of block [b, d], at once."""
+    return _apply(matvec if isinstance(matvec, Partial) else Partial(matvec), block)
+
+
+@jax.jit
+def _apply(matvec: Partial, block: Array) -> Array:
+    if block.shape[0] == 1:
+        return matvec(block[0])[None]
+    return jax.vmap(matvec)(block)
+
+
+def _asymmetry(state: State, found: np.ndarray, scale: float) -> float:
+    """How far qᵢ'A qⱼ (found [b, m]) is from the known qⱼ'A qᵢ, relative to scale."""
+    error = np.linalg.norm(found - expected_products(state, len(found)).T)
+    error = error / scale if scale else 0.0
+    if error > _ASYMMETRY_ALLOWED:
+        raise ValueError(
+            f"the matvec is not symmetric: after {state.products} products u'Av and v'Au differ "
+            f"by {error:.1e} of its norm; a Hessian needs a loss without randomness in it"
+        )
+    return float(error)
+
+
+def _orthonormal_rows(state: State, block: Array, scale: float) -> tuple[Array, np.ndarray]:
+    """Orthonormal rows for the residual block, orthogonal to the basis, and block in them.
+
+    Returns:
+        `(rows [r, d], coefficients float64 [b, r])`, r ≤ b.
+    """
+    room = block.shape[1] - int(state.size)
+    rows, lower = _row_qr(block)
+    sizes = np.abs(np.diag(lower))
+    strong = sizes > _negligible(block) * scale
+    if strong.all() and len(sizes) <= room and (sizes > 1e-2 * np.linalg.norm(lower, axis=1)).all():
+        return rows, lower
+    rows = _independent_rows(state, rows[np.flatnonzero(strong)])[:room]
+    return rows, np.asarray(_product(block, rows.T), np.float64)
+
+
+def _independent_rows(state: State, rows: Array) -> Array:
+    """The rows made orthonormal and orthogonal to the basis; those that depend are left out."""
+    for _ in range(3):
+        if not len(rows):
+            return rows
+        rows, _ = storage.orthogonalise(state.basis, int(state.size), rows)
+        rows, lower = _row_qr(rows)
+        rows = rows[np.flatnonzero(np.abs(np.diag(lower)) > _negligible(rows))]
+    return rows
+
+
+def _negligible(block: Array) -> float:
+    """What rounding leaves of a vector of norm one."""
+    return 10 * float(jnp.finfo(block.dtype).eps)
+
+
+def _top_up(state: State) -> State:
+    """Random vectors until a whole block waits, or the space is spanned."""
+    dimension = state.basis[0].shape[1]
+    for _ in range(3):
+        waiting = int(state.size) - multiplied(state)
+        lack = min(int(state.block_size) - waiting, dimension - int(state.size))
+        if lack <= 0:
+            return state
+        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), state.size)
+        rows = jax.random.normal(key, (lack, dimension), state.basis[0].dtype)
+        state = inject(state, rows / dimension**0.5)
+    return state
+
+
+_product = partial(jnp.matmul, precision="highest")
+
+
+@jax.jit
+def _qr(block: Array) -> tuple[Array, Array]:
+    columns, upper = jnp.linalg.qr(block.T)
+    return columns.T, upper.T
+
+
+def _row_qr(block: Array) -> tuple[Array, np.ndarray]:
+    """block = lower · rows with orthonormal rows."""
+    rows, lower = _qr(block)
+    return rows, np.asarray(lower, np.float64)
+
+
+def _stack(band: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows below a band, the narrower filled up with zeros."""
+    width = max(band.shape[1], rows.shape[1])
+    wide = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in (band, rows)]
+    return np.concatenate(wide)

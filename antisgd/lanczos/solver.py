@@ -1,0 +1,315 @@
+"""The loop that most people want: extend until the wanted pairs converge, probe, certify."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from antisgd.lanczos import basis as storage
+from antisgd.lanczos import certificate as certify
+from antisgd.lanczos.certificate import Certificate
+from antisgd.lanczos.goal import Goal, Verdict, allowed, beyond_last, judge, make_goal, unwanted
+from antisgd.lanczos.iteration import Matvec, extend, init, inject, restart
+from antisgd.lanczos.projection import Ritz, State, multiplied, ritz
+
+__all__ = ["Eigenpairs", "MemoryPlan", "Progress", "leading_eigenpairs", "memory_plan"]
+
+# Basis vectors a pair: unrestarted Lanczos on power-law spectra needs 2.0 to 2.6.
+_VECTORS_A_PAIR = 2.5
+_SAMPLES = 16
+
+
+class Eigenpairs(NamedTuple):
+    """Eigenpairs, the most wanted first, and what vouches for them.
+
+    values float64 [k]; vectors [k, d], orthonormal rows on the device; residuals float64 [k], in
+    the 2-norm; converged bool [k]; state: for more pairs later.
+    """
+
+    values: np.ndarray
+    vectors: Array
+    residuals: np.ndarray
+    converged: np.ndarray
+    certificate: Certificate
+    state: State
+
+
+class Progress(NamedTuple):
+    """Products so far, pairs converged at the last check and wanted, products to come (a guess)."""
+
+    products: int
+    converged: int
+    wanted: int
+    remaining: int
+
+
+class MemoryPlan(NamedTuple):
+    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host."""
+
+    basis_vectors: int
+    basis_bytes: int
+    vectors_bytes: int
+    host_bytes: int
+
+
+def leading_eigenpairs(
+    matvec: Matvec,
+    dimension: int,
+    k: int,
+    *,
+    key: Array,
+    which: str = "largest",
+    threshold: float | None = None,
+    tolerance: float = 1e-3,
+    block_size: int = 4,
+    max_products: int | None = None,
+    memory: int | None = None,
+    probe_products: int = 32,
+    start: Array | None = None,
+    dtype: Any = None,
+    state: State | None = None,
+    callback: Callable[[State, Progress], None] | None = None,
+) -> Eigenpairs:
+    """The k leading eigenpairs of a symmetric operator, certified (design section 7).
+
+    Block Lanczos with full reorthogonalisation. A pair is converged when its residual is at most
+    max(tolerance · |λ|, noise), the noise being measured. When all are, a short run from random
+    vectors on the operator without them looks for missed ones, which then join the solve.
+    Pairs that are not converged are marked and warned of.
+
+    Args:
+        matvec: symmetric, [d] -> [d], JAX-traceable; `jax.tree_util.Partial`s compile once.
+        dimension: d.
+        k: number of pairs, at most d; with a threshold, at most so many.
+        key: of all random vectors.
+        which: 'largest' or 'smallest' algebraic, 'magnitude', or 'both' ends.
+        threshold: stop at the eigenvalues beyond this: below it for 'largest', above it for
+            'smallest', nearer to zero for 'magnitude'.
+        tolerance: residual relative to the eigenvalue.
+        block_size: vectors multiplied at a time: larger costs products, saves time for each.
+        max_products: stop here, converged or not (probe and certificate not counted).
+        memory: bytes that the basis may take on the device; it is restarted when full.
+        probe_products: products of the search for missed pairs, 0 for none.
+        start: rows [r, d] to start from, such as earlier eigenvectors' sum.
+        dtype: of basis and products, JAX's default float; float64 inside `jax.enable_x64(True)`.
+        state: of an earlier solve of the same matvec, finished or not, to go on from. Its basis
+            buffers are used up. Stopped and resumed, a solve gives the same bits.
+        callback: `callback(state, progress)` after each block, for progress and checkpoints; the
+            state's buffers are valid until it returns.
+
+    Raises:
+        ValueError: k or options out of range, or a matvec that is not symmetric.
+        FloatingPointError: a product is not finite.
+        MemoryError: `memory` cannot hold the vectors that k pairs need.
+    """
+    goal = make_goal(dimension, k, which, tolerance, threshold)
+    if state is None:
+        state = init(matvec, dimension, key=key, block_size=block_size, start=start, dtype=dtype)
+    capacity = _capacity(state, k, memory)
+    while True:
+        state, pairs, wanted = _converge(matvec, state, goal, capacity, max_products, callback)
+        vectors = storage.combine(state.basis, pairs.coefficients[:, :wanted])
+        found = _probe(matvec, state, goal, pairs.values[:wanted], vectors, probe_products)
+        if not len(found) or _spent(state, max_products):
+            pairs = _certify(matvec, state, goal, pairs, vectors, len(found))
+            _warn(pairs, goal)
+            return pairs
+        del vectors
+        state = inject(state, found)
+        # No check, and so no end, before the directions found have been multiplied.
+        products = state.products + probe_products
+        history = _record(state, products + _waiting(state), -1)
+        state = state._replace(products=products, history=history)
+
+
+def memory_plan(
+    dimension: int, k: int, *, memory: int | None = None, itemsize: int = 4
+) -> MemoryPlan:
+    """What `leading_eigenpairs` will need, for spectra that fall like a power law.
+
+    Args:
+        dimension, k, memory: as there.
+        itemsize: bytes of a number, 4 in float32.
+    """
+    expected = min(dimension, int(_VECTORS_A_PAIR * k) + 32)
+    vectors = min(expected, memory // (dimension * itemsize)) if memory else expected
+    return MemoryPlan(
+        basis_vectors=vectors,
+        basis_bytes=vectors * dimension * itemsize,
+        vectors_bytes=k * dimension * itemsize,
+        host_bytes=8 * vectors * (2 * vectors + k),
+    )
+
+
+def _capacity(state: State, k: int, memory: int | None) -> int | None:
+    """Basis vectors that may be held, None for any number."""
+    if memory is None:
+        return None
+    segment = state.basis[0]
+    capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
+    needed = k + 4 * state.block_size + 8
+    if capacity < min(needed, segment.shape[1]):
+        raise MemoryError(
+            f"{k} eigenpairs need a basis of at least {needed} vectors, "
+            f"{needed * segment.shape[1] * segment.dtype.itemsize / 2**20:.0f} MiB; "
+            f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
+        )
+    return capacity
+
+
+def _converge(
+    matvec: Matvec,
+    state: State,
+    goal: Goal,
+    capacity: int | None,
+    max_products: int | None,
+    callback: Callable[[State, Progress], None] | None,
+) -> tuple[State, Ritz, int]:
+    """Extend until all wanted pairs are converged, nothing is left, or the products are spent."""
+    while True:
+        stop = _spent(state, max_products) or not _waiting(state)
+        if stop or _check_due(state, goal.k):
+            state, pairs, verdict = _check(matvec, state, goal)
+            if stop or verdict.complete:
+                return state, pairs, verdict.wanted
+        if capacity and state.size + state.block_size > capacity:
+            state = restart(state, goal.which, _kept_vectors(state, goal.k, capacity))
+        state = extend(matvec, state)
+        if callback is not None:
+            callback(state, _progress(state, goal.k))
+
+
+def _kept_vectors(state: State, k: int, capacity: int) -> int:
+    """Half of the room beyond k: keeping more restarts too often, keeping less forgets too much."""
+    return min(k + (capacity - k - _waiting(state)) // 2, multiplied(state))
+
+
+def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdict]:
+    """Ritz pairs and what they are worth; the first check measures the noise of the matvec."""
+    pairs = ritz(state, goal.which, goal.k + (goal.threshold is not None))
+    if np.isnan(state.noise):
+        leading = pairs.coefficients[:, : max(1, state.block_size // 2)]
+        vectors = storage.combine(state.basis, leading)
+        noise = certify.measure_noise(matvec, vectors, state.block_size)
+        state = state._replace(noise=noise, products=state.products + 2 * len(vectors))
+    verdict = judge(pairs, goal, state)
+    if not len(state.history) or state.history[-1, 0] != state.products:
+        state = state._replace(history=_record(state, state.products, verdict.converged))
+    return state, pairs, verdict
+
+
+def _check_due(state: State, k: int) -> bool:
+    """Checks are spaced by products, so that their cost stays small; the state alone decides."""
+    if multiplied(state) < min(k + state.block_size, state.basis[0].shape[1]):
+        return False
+    if not len(state.history):
+        return True
+    last, converged = state.history[-1]
+    if state.products == last:
+        return True
+    pause = 0 if converged < 0 else max(state.block_size, multiplied(state) // 32)
+    return bool(state.products >= last + pause)
+
+
+def _probe(
+    matvec: Matvec, state: State, goal: Goal, values: np.ndarray, vectors: Array, products: int
+) -> Array:
+    """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
+    if not products or len(values) == vectors.shape[1]:
+        return vectors[:0]
+    found = certify.probe(
+        matvec,
+        vectors,
+        unwanted(values, goal, state),
+        key=_key(state, 2**31 + int(state.size)),
+        block_size=state.block_size,
+        products=products,
+    )
+    pairs = ritz(found, goal.which, multiplied(found))
+    missed = beyond_last(pairs.values, values, goal, state)
+    return storage.combine(found.basis, pairs.coefficients[:, missed])
+
+
+def _certify(
+    matvec: Matvec, state: State, goal: Goal, pairs: Ritz, vectors: Array, missed: int
+) -> Eigenpairs:
+    wanted = len(vectors)
+    values, bounds = pairs.values[:wanted], pairs.bounds[:wanted]
+    indices, errors, rms = certify.residuals(
+        matvec,
+        values,
+        vectors,
+        key=_key(state, 2**31 - 1),
+        block_size=state.block_size,
+        samples=_SAMPLES,
+    )
+    residuals, measured = np.hypot(bounds, state.noise), np.zeros(wanted, bool)
+    residuals[indices], measured[indices] = errors, True
+    # A measured residual carries the noise of its own product beside that of the pair.
+    converged = bounds <= allowed(values, goal, state)
+    converged[indices] = errors <= np.hypot(allowed(values, goal, state), state.noise)[indices]
+    certificate = Certificate(
+        measured=measured,
+        rms_residual=rms,
+        orthogonality=float(certify.orthogonality(vectors)),
+        noise=float(state.noise),
+        asymmetry=float(state.asymmetry),
+        converged=int(converged.sum()),
+        missed=missed,
+        identifiable=certify.first_unidentifiable(values, state.noise),
+        products=int(state.products),
+    )
+    return Eigenpairs(values, vectors, residuals, converged, certificate, state)
+
+
+def _warn(pairs: Eigenpairs, goal: Goal) -> None:
+    certificate, wanted = pairs.certificate, len(pairs.values)
+    if certificate.converged < (wanted if goal.threshold is not None else goal.k):
+        warnings.warn(
+            f"{certificate.converged} of {goal.k} eigenpairs are converged, the others are marked: "
+            "allow more products or memory",
+            stacklevel=3,
+        )
+    if certificate.missed:
+        warnings.warn(
+            f"{certificate.missed} eigenpairs are missing before the last: allow more products",
+            stacklevel=3,
+        )
+    if certificate.identifiable < wanted:
+        warnings.warn(
+            f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
+            f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
+            "single eigenvectors are not",
+            stacklevel=3,
+        )
+
+
+def _progress(state: State, k: int) -> Progress:
+    """Remaining products by the rate of the last two checks, before that by the rule of thumb."""
+    checks = state.history[state.history[:, 1] >= 0][-2:]
+    converged = int(checks[-1, 1]) if len(checks) else 0
+    remaining = max(0, int(_VECTORS_A_PAIR * k) - multiplied(state))
+    if len(checks) == 2 and checks[1, 1] > checks[0, 1]:
+        rate = (checks[1, 1] - checks[0, 1]) / (checks[1, 0] - checks[0, 0])
+        remaining = max(0, int((k - converged) / rate) - int(state.products - checks[1, 0]))
+    return Progress(int(state.products), converged, k, remaining)
+
+
+def _record(state: State, products: int, converged: int) -> np.ndarray:
+    return np.concatenate([state.history, [[products, converged]]]).astype(np.int64)
+
+
+def _spent(state: State, max_products: int | None) -> bool:
+    return max_products is not None and state.products >= max_products
+
+
+def _waiting(state: State) -> int:
+    return int(state.size) - multiplied(state)
+
+
+def _key(state: State, number: int) -> Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), number)

@@ -1,0 +1,60 @@
+"""Arrays → figures in the paper's arrangement, one function a panel. The only use of matplotlib.
+
+The figures, by their number in the paper
+    noise_autocorrelation     Fig. 1 and 6
+    variances_figure          Fig. 2 and 7
+    eigenvalue_density        Fig. 5
+    training_curves           Fig. 8
+    discarded_directions      Fig. 11
+    leading_variances         Fig. 13
+    noise_against_curvature   Fig. 14
+    accuracy_comparison       Sec. 7
+
+The panels draw into axes that are yours. Nothing here writes files.
+"""
+
+from antisgd.plotting.figures import (
+    accuracy_comparison,
+    discarded_directions,
+    eigenvalue_density,
+    leading_variances,
+    noise_against_curvature,
+    noise_autocorrelation,
+    training_curves,
+    variances_figure,
+)
+from antisgd.plotting.panels import (
+    accuracy_panel,
+    autocorrelation_panel,
+    correlation_time_panel,
+    curve_panel,
+    discarded_accuracy_panel,
+    eigenvalue_panel,
+    leading_variances_panel,
+    noise_panel,
+    projection_panel,
+    spectrum_panel,
+    variances_panel,
+)
+
+__all__ = [
+    "accuracy_comparison",
+    "accuracy_panel",
+    "autocorrelation_panel",
+    "correlation_time_panel",
+    "curve_panel",
+    "discarded_accuracy_panel",
+    "discarded_directions",
+    "eigenvalue_density",
+    "eigenvalue_panel",
+    "leading_variances",
+    "leading_variances_panel",
+    "noise_against_curvature",
+    "noise_autocorrelation",
+    "noise_panel",
+    "projection_panel",
+    "spectrum_panel",
+    "training_curves",
+    "variances_figure",
+    "variances_panel",
+]

@@ -1,0 +1,69 @@
+"""What correlated gradient noise does to the weights: closed forms, to the last digits.
+
+The noise laws (`noise`): what a sampling scheme does, as a value
+    without_replacement(steps_per_epoch)      Eq. 2, the paper's epochs
+    with_replacement(), independent_batches() white
+    partial_last, drop_last, spanning_batches N not a multiple of S
+    shuffle_once, flip_flop, anti_pgd, from_indices
+    autocorrelation(noise, lags)              r(h), Eq. 2
+
+What the weights do
+    stationary_variances, correlation_time    Eq. 3 and 6, stable at any curvature
+    crossover_eigenvalue, max_correlation_time   λ_cross and τ_SGD, Eq. 9 and 109
+    crossover_function                        the uniform form Φ
+    trace_ratio, loss_fluctuation_reduction   Eq. 111 (corrected), Sec. 7
+    window_variances                          what T recorded steps show of all this
+
+Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
+velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
+"""
+
+from antisgd.theory.noise import (
+    Noise,
+    anti_pgd,
+    autocorrelation,
+    drop_last,
+    flip_flop,
+    from_indices,
+    independent_batches,
+    partial_last,
+    shuffle_once,
+    spanning_batches,
+    with_replacement,
+    without_replacement,
+)
+from antisgd.theory.regimes import (
+    crossover_eigenvalue,
+    crossover_function,
+    loss_fluctuation_reduction,
+    max_correlation_time,
+    trace_ratio,
+)
+from antisgd.theory.stationary import correlation_time, stationary_variances
+from antisgd.theory.variances import Variances
+from antisgd.theory.windows import WindowVariances, window_variances
+
+__all__ = [
+    "Noise",
+    "Variances",
+    "WindowVariances",
+    "anti_pgd",
+    "autocorrelation",
+    "correlation_time",
+    "crossover_eigenvalue",
+    "crossover_function",
+    "drop_last",
+    "flip_flop",
+    "from_indices",
+    "independent_batches",
+    "loss_fluctuation_reduction",
+    "max_correlation_time",
+    "partial_last",
+    "shuffle_once",
+    "spanning_batches",
+    "stationary_variances",
+    "trace_ratio",
+    "window_variances",
+    "with_replacement",
+    "without_replacement",
+]

@@ -1,0 +1,81 @@
+"""The two regimes of Sec. 4.3 and what follows from them for the trace and the loss."""
+
+import numpy as np
+
+__all__ = [
+    "crossover_eigenvalue",
+    "crossover_function",
+    "loss_fluctuation_reduction",
+    "max_correlation_time",
+    "trace_ratio",
+]
+
+
+def crossover_eigenvalue(learning_rate: float, momentum: float, steps_per_epoch: float) -> float:
+    """λ_cross = 3(1−β)/(ηM), where the asymptotes of Eq. 8 and 9 meet (Sec. 4.3, Eq. 109b)."""
+    return 3 * (1 - momentum) / (learning_rate * steps_per_epoch)
+
+
+def max_correlation_time(momentum: float, steps_per_epoch: float) -> float:
+    """τ_SGD = (M/3)(1+β)/(1−β), update steps, in directions flatter than λ_cross (Eq. 9, 109a)."""
+    return steps_per_epoch / 3 * (1 + momentum) / (1 - momentum)
+
+
+def crossover_function(z: np.ndarray) -> np.ndarray:
+    """Φ(z) = 1 − 2(e^{−z} − 1 + z)/z² with z = 3λ/λ_cross (beyond the paper).
+
+    σ_θ² ≈ σ²_white·Φ(z) and τ ≈ (1+β)/(ηλ)·Φ(z) hold uniformly in λ for M(1−β) ≫ 1: the error
+    in τ is below 1 % at β = 0.9, M = 1,000.
+    """
+    z = np.asarray(z, np.float64)
+    series = z / 3 - z**2 / 12 + z**3 / 60 - z**4 / 360
+    safe = np.where(np.abs(z) < 1e-2, 1.0, z)
+    return np.where(np.abs(z) < 1e-2, series, 1 - 2 * (np.expm1(-safe) + safe) / safe**2)
+
+
+def trace_ratio(
+    eigenvalues: np.ndarray,
+    learning_rate: float,
+    momentum: float,
+    steps_per_epoch: float,
+    noise_variances: np.ndarray | None = None,
+) -> float:
+    """Tr Σ_< with over without anti-correlations, below λ_cross (Eq. 111, corrected).
+
+    (Mη/3(1−β)) Σ σ_i² / Σ (σ_i²/λ_i): the printed mean of λ weighs with the noise, the exact one
+    is harmonic. C ∝ H by default, which gives the plain mean of λ.
+
+    Args:
+        eigenvalues: λ_i, [k]; those above λ_cross and below zero are left out.
+        learning_rate: η.
+        momentum: β.
+        steps_per_epoch: M.
+        noise_variances: σ_δg,i², [k].
+    """
+    cross = crossover_eigenvalue(learning_rate, momentum, steps_per_epoch)
+    eigenvalues = np.asarray(eigenvalues, np.float64)
+    flat = (eigenvalues > 0) & (eigenvalues < cross)
+    noise = eigenvalues if noise_variances is None else np.asarray(noise_variances)
+    return float(noise[flat].sum() / (noise[flat] / eigenvalues[flat]).sum() / cross)
+
+
+def loss_fluctuation_reduction(
+    eigenvalues: np.ndarray,
+    weight_variances: np.ndarray,
+    white_variances: np.ndarray,
+    noise_variances: np.ndarray | None = None,
+) -> float:
+    """Share of the loss fluctuation ½ Σ λ_i σ_θ,i² that anti-correlations remove (Sec. 7).
+
+    1 − Σ λ_i C_ii V_θ(λ_i) / Σ λ_i C_ii V_white(λ_i), C ∝ H by default.
+
+    Args:
+        eigenvalues: λ_i > 0, [k].
+        weight_variances: V_θ of the scheme per unit noise variance, [k].
+        white_variances: V_θ with replacement, [k].
+        noise_variances: C_ii, [k].
+    """
+    eigenvalues = np.asarray(eigenvalues, np.float64)
+    noise = eigenvalues if noise_variances is None else np.asarray(noise_variances)
+    weights = eigenvalues * noise
+    return float(1 - np.sum(weights * weight_variances) / np.sum(weights * white_variances))

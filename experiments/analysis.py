@@ -1,0 +1,139 @@
+"""From a recording to what the paper plots: statistics per direction with the theory beside them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from antisgd import statistics, theory
+from experiments import recording
+
+FLAGS = flags.FLAGS
+
+
+class Analysis(NamedTuple):
+    """One regime's statistics along k directions of positive curvature.
+
+    Attributes:
+        eigenvalues: λ at θ_K, [k].
+        lags: [L], update steps.
+        autocorrelations: of the noise along each direction, float32 [L, k].
+        autocorrelation_theory: r(h) of the regime (Eq. 2), [L].
+        noise: σ_δg², [k].
+        measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
+        stationary: theory of Eq. 6 per unit noise variance, [k] each.
+        window: the same in the window, mean velocity removed (beyond the paper), [k] each.
+        curvature: slope of exact full gradients against displacements at the anchors, [k].
+        effective: `window` at that curvature, nan where it is not positive, [k] each.
+        drift_share: share of the mean velocity in the raw weight variance, [k].
+        fits: power laws of "weight" (below λ_cross) and "velocity" (all).
+        fit_spans: end points of the fitted regions.
+    """
+
+    eigenvalues: np.ndarray
+    lags: np.ndarray
+    autocorrelations: np.ndarray
+    autocorrelation_theory: np.ndarray
+    noise: np.ndarray
+    measured: statistics.Variances
+    stationary: statistics.Variances
+    window: statistics.Variances
+    curvature: np.ndarray
+    effective: statistics.Variances
+    drift_share: np.ndarray
+    fits: dict[str, statistics.PowerLaw]
+    fit_spans: dict[str, np.ndarray]
+
+    @property
+    def autocorrelation(self) -> np.ndarray:
+        """Mean over directions, [L] (Fig. 1)."""
+        return self.autocorrelations.mean(axis=1, dtype=np.float64)
+
+
+def noise_law(regime: str, num_examples: int) -> theory.Noise:
+    """The theory's law for a regime of --sampling; N need not be a multiple of S."""
+    law = {"without_replacement": theory.partial_last, "with_replacement": theory.with_replacement}
+    return law[regime](num_examples, FLAGS.batch_size)
+
+
+def analyse(
+    recorded: recording.Recording,
+    eigenvalues: np.ndarray,
+    regime: str,
+    num_examples: int,
+    learning_rate: float,
+) -> Analysis:
+    """Statistics of one recorded period and the theory of its sampling scheme.
+
+    Directions whose curvature is not positive have no stationary variance and are left out.
+
+    Args:
+        recorded: along the k eigenvectors.
+        eigenvalues: [k].
+        regime: name of the sampling scheme of the period.
+        num_examples: N.
+        learning_rate: η of the period.
+    """
+    positive = eigenvalues > 0
+    eigenvalues = eigenvalues[positive]
+    weights, velocities, noise = (array[:, positive] for array in recorded.trajectory)
+    law = noise_law(regime, num_examples)
+    steps_per_epoch = -(-num_examples // FLAGS.batch_size)
+    lags = np.arange(1, min(2 * steps_per_epoch, len(noise) - 1) + 1)
+    correlations = statistics.autocorrelation(noise, lags[-1])[1:]
+    measured = statistics.variances(*statistics.remove_drift(weights, velocities, "mean_velocity"))
+    curvature = statistics.effective_curvature(
+        weights[recorded.anchor_steps], recorded.anchor_gradients[:, positive]
+    )
+    cross = theory.crossover_eigenvalue(learning_rate, FLAGS.momentum, steps_per_epoch)
+    fits, spans = _fit(eigenvalues, measured, cross)
+    return Analysis(
+        eigenvalues=eigenvalues,
+        lags=lags,
+        autocorrelations=correlations.astype(np.float32),
+        autocorrelation_theory=theory.autocorrelation(law, lags),
+        noise=np.mean(np.square(noise, dtype=np.float64), axis=0),
+        measured=measured,
+        stationary=_stationary(eigenvalues, learning_rate, law),
+        window=_window(eigenvalues, learning_rate, law, num_examples, len(velocities)),
+        curvature=curvature,
+        effective=_window(curvature, learning_rate, law, num_examples, len(velocities)),
+        drift_share=statistics.drift_share(weights),
+        fits=fits,
+        fit_spans=spans,
+    )
+
+
+def _stationary(eigenvalues: np.ndarray, rate: float, law: theory.Noise) -> statistics.Variances:
+    weight, velocity = theory.stationary_variances(eigenvalues, rate, FLAGS.momentum, law)
+    return statistics.Variances(weight, velocity, 2 * weight / velocity)
+
+
+def _window(
+    curvature: np.ndarray, rate: float, law: theory.Noise, num_examples: int, num_steps: int
+) -> statistics.Variances:
+    """Theory of the window; it starts from the state that training left (App. G)."""
+    usable = (curvature > 0) & (rate * curvature < 2 * (1 + FLAGS.momentum))
+    found = np.full((3, curvature.size), np.nan)
+    if usable.any():
+        start = noise_law(FLAGS.sampling[0], num_examples)
+        found[:, usable] = theory.window_variances(
+            curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start
+        )
+    return statistics.Variances(*found)
+
+
+def _fit(eigenvalues: np.ndarray, measured: statistics.Variances, cross: float):
+    """Power laws in the regions of Fig. 2: the weight below λ_cross, the velocity everywhere."""
+    flat = eigenvalues < cross
+    flat = flat if flat.sum() >= 3 else np.ones_like(flat)
+    regions = {"weight": flat, "velocity": np.ones_like(flat)}
+    fits = {
+        name: statistics.fit_power_law(eigenvalues[region], getattr(measured, name)[region])
+        for name, region in regions.items()
+    }
+    spans = {
+        name: np.array([eigenvalues[region].min(), eigenvalues[region].max()])
+        for name, region in regions.items()
+    }
+    return fits, spans
