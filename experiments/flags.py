@@ -136,8 +136,14 @@ def use_compilation_cache() -> None:
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs an experiment's main: a bad input ends in one line and exit code 1, no traceback."""
+    logging.set_verbosity(logging.WARNING)
+    app.run(guarded(main))
 
-    def guarded(argv):
+
+def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
+    """A main that turns bad input and interruptions into one line and exit code 1."""
+
+    def run_main(argv):
         if len(argv) > 1:
             raise app.UsageError(f"unexpected argument {argv[1]}: flags begin with --")
         signal.signal(signal.SIGTERM, _interrupt)
@@ -150,7 +156,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             logging.debug("where it happened", exc_info=True)
             sys.exit(f"error: {' '.join(str(error).split())}")
 
-    app.run(guarded)
+    return run_main
 
 
 def _interrupt(signum, frame):

@@ -109,14 +109,14 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
         panels.variances_panel(variance, analysis, cross)
         panels.correlation_time_panel(time, analysis, cross, limit)
         variance.legend(loc="upper left", ncols=2)
-        time.legend(loc="lower left", ncols=1)
+        time.legend(loc="lower left")
         if not single:
             variance.set_title(title, pad=14)
             variance.label_outer()
             time.label_outer()
     if single:
         figure.suptitle(next(iter(analyses)))
-    _room(columns[0][0], above=0.45)
+    _room(columns[0][0], above=0.3)
     _room(columns[0][1], below=0.3)
     return figure
 
@@ -195,7 +195,7 @@ def leading_variances(alignments: Mapping[str, Any], count: int = 200) -> Figure
         panels.leading_variances_panel(axis, alignment, count)
         axis.set_title(f"{title}, cosine similarity {alignment.cosine:.2f}")
         axis.label_outer()
-    axes[0, -1].legend(loc="upper right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

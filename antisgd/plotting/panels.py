@@ -33,8 +33,8 @@ THEORY, WINDOW = BLACK, ORANGE
 MOSTLY_DRIFT = 0.5
 # Enough points for the shape of an autocorrelation, few enough to see each.
 AUTOCORRELATION_POINTS = 60
-# Theory for the measured noise inherits its scatter: a line through so many means is readable.
-TREND_POINTS = 40
+# From so many points on they hide a line drawn among them, unless it has a white edge.
+CROWDED = 1000
 
 EIGENVALUE = "Hessian eigenvalue $\\lambda$"
 
@@ -57,36 +57,44 @@ def mark_y(axis: Axes, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _points(axis: Axes, x, y, colour: str, label: str, hollow: np.ndarray | None = None) -> None:
+def _points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> None:
     x, y = np.asarray(x), np.asarray(y)
     hollow = np.zeros(len(x), bool) if hollow is None else hollow
-    size, alpha = (3.2, 0.8) if len(x) < 100 else (2.2, 0.6) if len(x) < 1000 else (1.2, 0.35)
+    crowded = len(x) >= CROWDED
+    size, alpha = (1.2, 0.35) if crowded else (2.2, 0.6) if len(x) >= 100 else (3.2, 0.8)
     style = {"marker": "o", "linestyle": "none", "markersize": size, "markeredgewidth": 0.4}
     axis.plot(x[~hollow], y[~hollow], color=colour, alpha=alpha, label="_measured", **style)
     axis.plot(x[hollow], y[hollow], mec=colour, mfc="none", label="_mostly drift", **style)
-    # The legend's own marker: the points' may be too small and pale to tell their colour.
-    axis.plot([], [], "o", color=colour, markersize=3, mew=0, label=label)
+
+
+def _name(axis: Axes, label: str, colour: str, style: str = "o", **options: Any) -> None:
+    """A legend entry of its own: the points may be too small and pale to tell their colour."""
+    axis.plot([], [], style, color=colour, label=label, markersize=3, **options)
 
 
 def _name_hollow(axis: Axes, hollow: np.ndarray) -> None:
     if hollow.any():
-        axis.plot([], [], "o", mfc="none", mec=GREY, mew=0.6, markersize=3, label="mostly drift")
+        _name(axis, "mostly drift", GREY, mfc="none", mew=0.6)
 
 
-def _fit_line(axis: Axes, fit: Any, span: np.ndarray, colour: str) -> None:
-    """The fitted region, its exponent with twice the standard error as the paper gives it."""
-    span = np.asarray(span)
-    line = fit.prefactor * span**fit.exponent
-    axis.plot(span, line, color="white", linewidth=3, zorder=3)
+def _fit_line(
+    axis: Axes, fit: Any, span: np.ndarray, symbol: str, colours: tuple[str, str], crowded: bool
+) -> None:
+    """The fitted region; the legend gives two standard errors, as the paper does."""
+    span, (points, line) = np.asarray(span), colours
+    values = fit.prefactor * span**fit.exponent
+    if crowded:
+        axis.plot(span, values, color="white", linewidth=3, zorder=3)
+    axis.plot(span, values, color=line, linewidth=1.4, zorder=4, label="_fit")
     exponent = f"{fit.exponent:.3f} \\pm {2 * fit.exponent_error:.3f}"
-    axis.plot(span, line, color=colour, linewidth=1.6, zorder=4,
-              label=f"$\\propto\\lambda^{{{exponent}}}$ (2σ)")  # fmt: skip
+    label = f"${symbol} \\propto \\lambda^{{{exponent}}}$ (2σ)"
+    _name(axis, label, line, "o-", mfc=points, mec=points)
 
 
-def _trend(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Geometric means over groups of neighbours in x."""
-    groups = np.array_split(np.argsort(x), min(len(x), TREND_POINTS))
-    return tuple(np.exp([np.log(z[group]).mean() for group in groups]) for z in (x, y))
+def _trend(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Parabola through the log–log plot of y against x, at x."""
+    log_x = np.log(x)
+    return np.exp(np.polyval(np.polyfit(log_x, np.log(y), 2), log_x))
 
 
 def autocorrelation_panel(
@@ -108,8 +116,8 @@ def autocorrelation_panel(
     axis.fill_between(middle, expected - spread, expected + spread, color=GREY, alpha=0.3,
                       linewidth=0, label="2σ of independent noise")  # fmt: skip
     axis.plot(lags, theory, color=THEORY, label="theory (Eq. 2)", zorder=3)
-    _points(axis, middle, measured, NOISE,
-            "measured" if width == 1 else f"measured, mean of {width} lags")  # fmt: skip
+    _points(axis, middle, measured, NOISE)
+    _name(axis, "measured" if width == 1 else f"measured, mean of {width} lags", NOISE)
     mark_x(axis, steps_per_epoch, "one epoch")
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     axis.set(xlabel="lag (update steps)", ylabel="noise autocorrelation", xlim=(0, lags[-1]))
@@ -118,20 +126,21 @@ def autocorrelation_panel(
 def variances_panel(axis: Axes, analysis: Any, cross: float) -> None:
     """Weight and velocity variance against the eigenvalue, log–log (Fig. 2, left).
 
-    Solid coloured lines are the fits over their regions; black and orange lines the theory for
-    the measured noise; hollow points are directions whose drift dominates.
+    Solid coloured lines are the fits over their regions, dashed lines the theory for the trend
+    of the measured noise; hollow points are directions whose drift dominates.
     """
-    x, hollow = np.asarray(analysis.eigenvalues), analysis.drift_share > MOSTLY_DRIFT
+    x, order = np.asarray(analysis.eigenvalues), np.argsort(analysis.eigenvalues)
+    hollow = analysis.drift_share > MOSTLY_DRIFT
+    noise = _trend(x, analysis.noise)
     for name, colour, symbol in (("weight", WEIGHT, "\\theta"), ("velocity", VELOCITY, "v")):
-        _points(axis, x, getattr(analysis.measured, name), colour, f"$\\sigma_{symbol}^2$", hollow)
-        _fit_line(axis, analysis.fits[name], analysis.fit_spans[name], colour)
-        for source, line_colour, label in (
-            (analysis.window, WINDOW, "theory, finite window"),
-            (analysis.stationary, THEORY, "theory (Eq. 6)"),
-        ):
-            expected = analysis.noise * getattr(source, name)
-            axis.plot(*_trend(x, expected), color=line_colour, linewidth=0.9, linestyle="--",
-                      zorder=5, label=label if name == "velocity" else None)  # fmt: skip
+        _points(axis, x, getattr(analysis.measured, name), colour, hollow)
+        _fit_line(axis, analysis.fits[name], analysis.fit_spans[name], f"\\sigma_{symbol}^2",
+                  (colour, colour), len(x) >= CROWDED)  # fmt: skip
+        for source, line_colour in ((analysis.window, WINDOW), (analysis.stationary, THEORY)):
+            expected = noise * getattr(source, name)
+            axis.plot(x[order], expected[order], "--", color=line_colour, linewidth=0.9, zorder=5)
+    _name(axis, "theory (Eq. 6)", THEORY, "--")
+    _name(axis, "theory, finite window", WINDOW, "--")
     _name_hollow(axis, hollow)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE, ylabel="variance (squared weights)")
     mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
@@ -141,7 +150,8 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     """Correlation time against the eigenvalue, log–log (Fig. 2, right)."""
     x, order = np.asarray(analysis.eigenvalues), np.argsort(analysis.eigenvalues)
     hollow = analysis.drift_share > MOSTLY_DRIFT
-    _points(axis, x, analysis.measured.correlation_time, TIME, "measured", hollow)
+    _points(axis, x, analysis.measured.correlation_time, TIME, hollow)
+    _name(axis, "measured", TIME)
     for source, colour, style, label in (
         (analysis.stationary, THEORY, "-", "theory (Eq. 6)"),
         (analysis.window, WINDOW, "--", "theory, finite window"),
@@ -160,7 +170,10 @@ def spectrum_panel(axis: Axes, eigenvalues: np.ndarray, cross: float) -> None:
     values = np.asarray(eigenvalues)
     _, edges, _ = axis.hist(values, 60, color=BLUE)
     axis.set(yscale="log", xlabel=EIGENVALUE, ylabel=f"eigenvalues per {np.diff(edges)[0]:.2g}")
-    mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
+    if cross <= values.max():
+        mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
+    else:
+        axis.set_title(f"all below $\\lambda_\\mathrm{{cross}}$ = {cross:.2g}", color=GREY)
     inset = axis.inset_axes((0.52, 0.5, 0.48, 0.4))
     _, edges, _ = inset.hist(values[values <= np.median(values)], 25, color=BLUE)
     inset.set_title(f"smaller half, down to {values.min():.2g}", fontsize=6.5, pad=2)
@@ -187,7 +200,8 @@ def discarded_accuracy_panel(
 
 def projection_panel(axis: Axes, projections: np.ndarray, deviation: float) -> None:
     """Projections of θ with the 2σ band of a random vector of its length (Fig. 11, bottom)."""
-    _points(axis, np.arange(1, len(projections) + 1), projections, BLUE, "$p_i\\cdot\\theta$")
+    _points(axis, np.arange(1, len(projections) + 1), projections, BLUE)
+    _name(axis, "$p_i\\cdot\\theta$", BLUE)
     for side in (-2, 2):
         label = "± 2σ of a random vector" if side > 0 else None
         axis.axhline(side * deviation, color=VERMILLION, linewidth=1, zorder=3, label=label)
@@ -199,7 +213,8 @@ def leading_variances_panel(axis: Axes, alignment: Any, count: int) -> None:
     """The largest noise variances along the eigenvectors of C and of H (Fig. 13)."""
     rank = np.arange(1, min(count, len(alignment.own_variances)) + 1)
     along = np.asarray(alignment.hessian_variances)[: len(rank)]
-    _points(axis, rank, along, NOISE, "along eigenvectors of $H$")
+    _points(axis, rank, along, NOISE)
+    _name(axis, "along eigenvectors of $H$", NOISE)
     axis.plot(rank, alignment.own_variances[: len(rank)], color=BLACK, label="eigenvalues of $C$")
     axis.set(yscale="log", xlabel="index $i$", ylabel="noise variance (squared gradients)")
 
@@ -208,8 +223,9 @@ def noise_panel(
     axis: Axes, eigenvalues: np.ndarray, noise: np.ndarray, fit: Any, span: np.ndarray
 ) -> None:
     """Noise variance along each eigenvector against its eigenvalue, with the fit (Fig. 14)."""
-    _points(axis, eigenvalues, noise, NOISE, "$\\sigma_{\\delta g}^2$")
-    _fit_line(axis, fit, span, BLACK)
+    _points(axis, eigenvalues, noise, NOISE)
+    crowded = len(eigenvalues) >= CROWDED
+    _fit_line(axis, fit, span, "\\sigma_{\\delta g}^2", (NOISE, BLACK), crowded)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE)
     axis.set_ylabel("noise variance (squared gradients)")
 

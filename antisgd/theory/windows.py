@@ -15,11 +15,10 @@ import numpy as np
 
 from antisgd.theory.noise import Noise
 
-__all__ = ["WindowVariances", "window_spread", "window_variances"]
+__all__ = ["WindowVariances", "boundary_state", "epoch_step", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
-_REPLICAS = 400
 # Components of the propagated state: displacement from θ_0, velocity, noise so far in the epoch,
 # θ_0, and the running sums of displacement and of step times displacement.
 _X, _V, _C, _THETA0, _SUM, _MOMENT = range(6)
@@ -108,7 +107,7 @@ def _window(
 ) -> np.ndarray:
     with jax.enable_x64(True):
         first = sum(
-            share * _boundary_state(jnp.asarray(a), beta, start_period)
+            share * boundary_state(jnp.asarray(a), beta, start_period)
             for share, start_period in ((start.white, 0), (1 - start.white, start.period))
             if share
         )
@@ -116,7 +115,7 @@ def _window(
         return np.stack(_removed(np.asarray(final), np.asarray(squares), num_steps, drift))
 
 
-def _boundary_state(a: jax.Array, beta: float, period: int) -> jax.Array:
+def boundary_state(a: jax.Array, beta: float, period: int) -> jax.Array:
     """Covariance of the state at the end of an epoch in the stationary regime, [k, 6, 6]."""
     steps = period if period else 1
     zero = jnp.zeros((a.shape[0], 6, 6))
@@ -138,18 +137,28 @@ def _propagate(a, beta, period, num_steps, first):
 
     def step(carry, k):
         covariance, squares = carry
-        m = (k - 1) % period + 1 if period else 1
-        pull = 1 / (period - m + 1) if period else 0.0
-        innovation = period / (period - 1) * (period - m) * pull if period else 1.0
-        F = _transition(a, beta, pull, k)
-        b = _response(k)
-        covariance = F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)
+        covariance = epoch_step(a, beta, period, covariance, k)
         theta = _square_of_weight(covariance)
         terms = jnp.stack([covariance[:, _X, _X], covariance[:, _V, _V], theta])
         return (covariance, squares + terms), None
 
     carry = (first, jnp.zeros((3, a.shape[0])))
     return jax.lax.scan(step, carry, jnp.arange(1, num_steps + 1))[0]
+
+
+def epoch_step(
+    a: jax.Array, beta: float, period: int, covariance: jax.Array, k: jax.Array
+) -> jax.Array:
+    """The covariance of the state one step later, k = 1, 2, … counted from an epoch's start.
+
+    Noise without replacement as a Markov chain, exact in second moments: with c the noise so far
+    in the epoch, δg_m = −c/(M−m+1) + ε, var ε = M/(M−1)·(M−m)/(M−m+1). White for period 0.
+    """
+    m = (k - 1) % period + 1 if period else 1
+    pull = 1 / (period - m + 1) if period else 0.0
+    innovation = period / (period - 1) * (period - m) * pull if period else 1.0
+    F, b = _transition(a, beta, pull, k), _response(k)
+    return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)
 
 
 def _square_of_weight(covariance: jax.Array) -> jax.Array:

@@ -1,0 +1,184 @@
+"""Any linear optimiser under any noise law: stationary covariances from state-space matrices.
+
+Per curvature λ the state x = (θ, …) obeys x_k = A(λ) x_{k−1} + b n_k with n_k the gradient noise.
+All of this page is beyond the paper, which treats heavy ball. Lyapunov's equation is solved as a
+dense system in float64: in flat directions its digits fade like eps/(Mηλ)², where
+`stationary_variances` keeps them all for heavy ball.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from antisgd.theory.noise import Noise, autocorrelation
+
+__all__ = [
+    "LinearOptimizer",
+    "from_optax",
+    "heavy_ball_system",
+    "stationary_covariance",
+    "with_weight_average",
+]
+
+
+class LinearOptimizer(NamedTuple):
+    """x_k = (free + λ·curved) x_{k−1} + response·n_k, the first component of x being θ.
+
+    Attributes:
+        free: A at λ = 0, [n, n].
+        curved: dA/dλ, [n, n].
+        response: b, [n].
+    """
+
+    free: np.ndarray
+    curved: np.ndarray
+    response: np.ndarray
+
+
+def heavy_ball_system(
+    learning_rate: float,
+    momentum: float,
+    *,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    l2: float = 0.0,
+    decoupled: float = 0.0,
+) -> LinearOptimizer:
+    """SGD with momentum in the conventions of PyTorch; state (θ, u) with u = η·buffer.
+
+    u_k = β u_{k−1} + (1−d)(h θ + η n), θ_k = (1−ηw) θ_{k−1} − u_k, h = η(λ + l2); Nesterov steps
+    by η g + β u_k instead. With d = l2 = w = 0 this is Eq. 1 with v = −u.
+
+    Args:
+        learning_rate: η.
+        momentum: β.
+        dampening: d.
+        nesterov: look ahead.
+        l2: coefficient of θ added to the gradient.
+        decoupled: w of decoupled weight decay.
+    """
+    eta, beta, t = learning_rate, momentum, 1 - dampening
+    step, carried = (1 + beta * t, beta**2) if nesterov else (t, beta)
+    kept = 1 - eta * decoupled
+    curved = eta * np.array([[-step, 0.0], [t, 0.0]])
+    free = np.array([[kept, -carried], [0.0, beta]]) + l2 * curved
+    return LinearOptimizer(free, curved, eta * np.array([-step, t]))
+
+
+def with_weight_average(optimizer: LinearOptimizer, decay: float) -> LinearOptimizer:
+    """Adds m_k = α m_{k−1} + (1−α) θ_k, an exponential average of the weights, as last component.
+
+    Args:
+        optimizer: what moves θ.
+        decay: α in [0, 1).
+    """
+    n = len(optimizer.response)
+    follow = (1 - decay) * np.eye(n)[:1]
+
+    def bordered(matrix, corner):
+        grown = np.vstack([matrix, follow @ matrix])
+        return np.hstack([grown, np.append(np.zeros(n), corner)[:, None]])
+
+    return LinearOptimizer(
+        bordered(optimizer.free, decay),
+        bordered(optimizer.curved, 0.0),
+        np.append(optimizer.response, follow @ optimizer.response),
+    )
+
+
+def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
+    """Reads A and b off an optax transformation by differentiating one update on a scalar.
+
+    Args:
+        optimizer: linear in gradient, state and weights, and the same at every step.
+
+    Raises:
+        ValueError: the transformation is not linear (Adam), or changes from step to step (a
+            schedule, a debiased average).
+    """
+    with jax.enable_x64(True):
+        theta = jnp.zeros((), jnp.float64)
+        numbers, counters = _split_state(optimizer.init(theta))
+        flat, restore = ravel_pytree((theta, numbers))
+
+        def step(x, gradient, count):
+            theta, numbers = restore(x)
+            state = _join_state(optimizer.init(theta), numbers, counters + count)
+            update, state = optimizer.update(gradient, state, theta)
+            return ravel_pytree((optax.apply_updates(theta, update), _split_state(state)[0]))[0]
+
+        slopes = jax.jacfwd(step, argnums=(0, 1))
+        points = [jnp.zeros_like(flat), jnp.linspace(0.3, 1.7, flat.size)]
+        (A, b), (A_other, b_other) = slopes(points[0], 0.0, 0), slopes(points[1], 2.3, 0)
+        later_A, later_b = slopes(points[0], 0.0, 11)
+        offset = step(points[0], 0.0, 0)
+    A, b = np.asarray(A), np.asarray(b)
+    if not np.all(np.isfinite(A)) or not np.allclose(A, A_other) or not np.allclose(b, b_other):
+        raise ValueError("the optimiser is not linear in the gradient: it has no matrices A and b")
+    if not np.allclose(offset, 0):
+        raise ValueError("the optimiser moves without a gradient: it has no matrices A and b")
+    if not np.allclose(A, later_A) or not np.allclose(b, later_b):
+        raise ValueError(
+            "the optimiser changes from step to step (a schedule or a debiased average): "
+            "fix its hyper-parameters"
+        )
+    return LinearOptimizer(A, np.outer(b, np.eye(len(b))[0]), b)
+
+
+def _split_state(state: Any) -> tuple[list[jax.Array], np.ndarray]:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    numbers = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return numbers, np.zeros(len(leaves) - len(numbers), int)
+
+
+def _join_state(template: Any, numbers: list[jax.Array], counters: Any) -> Any:
+    leaves, structure = jax.tree.flatten(template)
+    floats, integers = iter(numbers), iter(counters)
+    joined = []
+    for leaf in map(jnp.asarray, leaves):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        joined.append(next(floats) if floating else jnp.asarray(next(integers), leaf.dtype))
+    return jax.tree.unflatten(structure, joined)
+
+
+def stationary_covariance(
+    eigenvalues: np.ndarray, optimizer: LinearOptimizer, noise: Noise
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stationary covariance of the state and its lag-one covariance per unit noise variance.
+
+    P = A P Aᵀ + bbᵀ + G bᵀ + b Gᵀ with G = Σ_{h≥1} r(h) A^h b, and Cov(x_k, x_{k−1}) = A P + b gᵀ
+    with G = A g. The variance of θ is P[…, 0, 0]; of its updates 2(P − Cov₁)[…, 0, 0].
+
+    Args:
+        eigenvalues: λ, [k].
+        optimizer: A and b.
+        noise: law of finite range (not shuffle-once).
+
+    Returns:
+        P and Cov(x_k, x_{k−1}), [k, n, n] each.
+
+    Raises:
+        ValueError: an unstable direction, or noise of infinite range.
+    """
+    if noise.periodic:
+        raise ValueError("noise that repeats for ever has no finite range: see `shuffle_once`")
+    lam = np.asarray(eigenvalues, np.float64)
+    A = optimizer.free + lam[:, None, None] * optimizer.curved
+    radius = np.abs(np.linalg.eigvals(A)).max()
+    if radius >= 1:
+        raise ValueError(f"the optimiser is not stable at every eigenvalue (radius {radius:.6g})")
+    b, n = optimizer.response, len(optimizer.response)
+    reach = len(noise.correlations) if noise.correlations is not None else noise.period
+    g, power = np.zeros((len(lam), n)), np.broadcast_to(b, (len(lam), n))
+    for r in autocorrelation(noise, np.arange(1, reach + 1)):
+        g = g + r * power
+        power = np.einsum("kij,kj->ki", A, power)
+    G = np.einsum("kij,kj->ki", A, g)
+    source = np.outer(b, b) + G[:, :, None] * b + b[:, None] * G[:, None, :]
+    kron = np.einsum("kij,klm->kiljm", A, A).reshape(-1, n * n, n * n)
+    P = np.linalg.solve(np.eye(n * n) - kron, source.reshape(-1, n * n, 1)).reshape(-1, n, n)
+    return P, A @ P + b[:, None] * g[:, None, :]

@@ -1,0 +1,201 @@
+"""The experiments' mains at toy size: what they write, that they go on, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import flags as shared
+from experiments import lenet
+
+FLAGS = flags.FLAGS
+TOY = {
+    "dataset": "synthetic",
+    "num_examples": 60,
+    "batch_size": 6,
+    "learning_rate": 0.01,
+    "epochs": 3,
+    "analysis_epochs": 3,
+    "eigenpairs": 6,
+}
+FIGURES = {"fig01", "fig02", "fig05", "fig06", "fig07", "fig08", "seeds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_flags():
+    FLAGS(["lenet"])
+    with flagsaver.flagsaver(), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    """One compilation cache for all toy runs of this process, so that only the first compiles."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("ANTISGD_CACHE_DIR", str(base / "compiled"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "downloads"))
+
+
+def run(folder, **changes):
+    with flagsaver.flagsaver(**(TOY | {"output_dir": str(folder)} | changes)):
+        shared.guarded(lenet.main)(["lenet"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTISGD_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+        run(folder, seeds=2)
+    return folder
+
+
+def arrays_of(folder):
+    found = {}
+    for path in sorted(Path(folder).rglob("*.np[yz]")):
+        if "checkpoint" in str(path):
+            continue
+        loaded = np.load(path)
+        parts = loaded if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
+        found |= {f"{path.relative_to(folder)}:{name}": np.array(parts[name]) for name in parts}
+    return found
+
+
+def test_a_run_folder_holds_what_is_promised(finished):
+    assert {path.stem for path in (finished / "figures").glob("*.png")} == FIGURES
+    assert {path.stem for path in (finished / "figures").glob("*.pdf")} == FIGURES
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["batch_size"] == 6
+    assert len(config["data_fingerprint"]) == 64
+    assert np.load(finished / "eigenvectors.npy", mmap_mode="r").shape[0] == 6
+    for regime in ("without_replacement", "with_replacement"):
+        inside = finished / f"trajectory_{regime}"
+        assert np.load(inside / "weights.npy").shape == (31, 6)
+        assert np.load(inside / "velocities.npy").shape == (30, 6)
+        assert np.load(inside / "noise.npy").shape == (30, 6)
+    assert "<html" in (finished / "report.html").read_text()
+
+
+def test_rows_are_complete_and_their_names_unique(finished):
+    rows = json.loads((finished / "summary.json").read_text())
+    keys = {"id", "paper_item", "quantity", "unit", "paper", "paper_error", "here", "here_error",
+            "n", "note"}  # fmt: skip
+    assert all(set(row) == keys for row in rows)
+    names = [row["id"] for row in rows]
+    assert len(set(names)) == len(names)
+    assert {"best_accuracy_difference", "tau_over_theory_window_without_replacement",
+            "loss_fluctuation_reduction", "noise_autocorrelation_near_with_replacement"} <= set(
+        names
+    )  # fmt: skip
+
+
+def test_velocities_are_the_steps_of_the_weights(finished):
+    inside = finished / "trajectory_without_replacement"
+    steps = np.diff(np.load(inside / "weights.npy"), axis=0)
+    np.testing.assert_allclose(steps, np.load(inside / "velocities.npy"), atol=1e-12)
+
+
+def test_exact_noise_sums_nearly_to_zero_over_an_epoch_without_replacement_only(finished):
+    """Along a moving trajectory the sum is not exactly zero, but far below √M standard deviations."""
+    ratio = {}
+    for regime in ("without_replacement", "with_replacement"):
+        noise = np.load(finished / f"trajectory_{regime}" / "noise.npy").reshape(3, 10, 6)
+        ratio[regime] = np.sqrt(np.mean(noise.sum(1) ** 2) / np.mean(noise**2) / 10)
+    assert ratio["without_replacement"] < 0.4
+    assert ratio["with_replacement"] > 0.5
+
+
+def test_the_same_command_again_changes_no_bit(finished):
+    before = arrays_of(finished)
+    run(finished, seeds=2)
+    after = arrays_of(finished)
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name], err_msg=name)
+
+
+def test_stage_by_stage_gives_the_bits_of_one_run(finished, tmp_path):
+    for stage in shared.STAGES:
+        run(tmp_path / "staged", seeds=2, stages=[stage])
+    whole, staged = arrays_of(finished), arrays_of(tmp_path / "staged")
+    assert whole.keys() == staged.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, staged[name], err_msg=name)
+
+
+def test_more_eigenpairs_extend_the_solve_and_record_anew(finished, tmp_path):
+    run(tmp_path / "grown", stages=["train", "eigenpairs"])
+    first = np.load(tmp_path / "grown" / "eigenpairs.npz")["values"]
+    run(tmp_path / "grown", eigenpairs=9)
+    second = np.load(tmp_path / "grown" / "eigenpairs.npz")["values"]
+    assert len(second) == 9
+    np.testing.assert_allclose(second[:6], first, rtol=2e-3)
+    inside = tmp_path / "grown" / "trajectory_without_replacement"
+    assert np.load(inside / "noise.npy").shape == (30, 9)
+    run(tmp_path / "grown", eigenpairs=9)
+
+
+def test_the_two_full_gradient_modes_agree_within_the_stated_error(finished, tmp_path):
+    """The remaining error, an r.m.s. over anchors, bounds the r.m.s. difference of the noise."""
+    run(tmp_path / "quadratic", seeds=2, full_gradient="quadratic", sampling=["without_replacement"],
+        stages=["train", "eigenpairs", "analysis"])  # fmt: skip
+    inside = "trajectory_without_replacement"
+    exact = np.load(finished / inside / "noise.npy")
+    modelled = np.load(tmp_path / "quadratic" / inside / "noise.npy")
+    stated = np.load(tmp_path / "quadratic" / inside / "anchors.npz")["full_gradient_error"]
+    difference = np.sqrt(np.mean((exact - modelled) ** 2, axis=0))
+    assert np.median(difference / stated) < 3
+    assert np.sqrt(np.mean(difference**2)) < 0.5 * np.sqrt(np.mean(exact**2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 61}, "batch_size=61 is larger than the 60"),
+        ({"momentum": 1.0}, r"momentum=1.0 is outside \[0, 1\)"),
+        ({"momentum": -0.1}, "outside"),
+        ({"learning_rate": 0.0}, "not positive"),
+        ({"learning_rate_decay": 1.5}, "outside"),
+        ({"weight_decay": -1.0}, "negative"),
+        ({"eigenpairs": 10**6}, "more than the 21386 weights"),
+        ({"stages": ["trian"]}, "unknown trian"),
+        ({"sampling": ["with_replacement", "with_replacement"]}, "twice"),
+        ({"analysis_seeds": 2}, "more than --seeds"),
+        ({"num_examples": 10**6, "dataset": "digits"}, "1500|1,500"),
+        ({"dataset": "cifar10", "data_dir": "/nonexistent"}, "nonexistent"),
+        ({"stages": ["figures"]}, "no trained network"),
+        ({"learning_rate": 1e6}, "not finite at step.*lower --learning_rate"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, changes, message):
+    with pytest.raises(SystemExit, match=message) as stopped:
+        run(tmp_path / "bad", **changes)
+    assert str(stopped.value).startswith("error: ")
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_finished_run_is_not_damaged_by_other_flags(finished):
+    before = (finished / "summary.json").read_bytes()
+    with pytest.raises(SystemExit, match="seed 0 then, 1 now.*--overwrite"):
+        run(finished, seeds=2, seed=1)
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_changed_data_are_refused(finished, tmp_path):
+    config = json.loads((finished / "config.json").read_text())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config["data_fingerprint"] = "0" * 64
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match="data differ"):
+        run(folder, seeds=2)
+
+
+def test_an_unwritable_output_folder_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="give a writable --output_dir"):
+        run(tmp_path / "file" / "run")
