@@ -103,13 +103,12 @@ def test_the_certificate_tells_the_truth():
 
 
 def test_noise_of_the_products_is_measured_and_bounds_what_is_identifiable():
-    """Products rounded to 12 bits: the noise is known, and gaps drown in it beyond some index."""
+    """Vectors rounded to 6 bits: the noise is known, and gaps drown in it beyond some index."""
 
     @jax.jit
     def rounded(matrix, vector):
-        exponent = jnp.exp2(jnp.ceil(jnp.log2(jnp.max(jnp.abs(vector)))))
-        steps = 2.0**11 / exponent
-        return _multiply(matrix, jnp.round(vector * steps) / steps)
+        mantissa, exponent = jnp.frexp(vector)
+        return _multiply(matrix, jnp.ldexp(jnp.round(mantissa * 32) / 32, exponent))
 
     values = _spectrum()
     matvec, matrix = _operator(values)

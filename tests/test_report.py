@@ -35,7 +35,7 @@ ROWS = [
     row("weight_exponent_without_replacement", "Fig. 2", "exponent of the weight variance", 1.1,
         0.008, paper=1.077, paper_error=0.006, n=5000, note="robust <error>"),
     row("far", "Fig. 2", "far off", 2.0, 0.03, paper=1.0, paper_error=0.04),
-    row("tau", "Fig. 2", "correlation time & more", 6333.3, 12.0, unit="steps", n=300),
+    row("tau", "Fig. 2", "correlation time <s & more", 6333.3, 12.0, unit="steps", n=300),
     row("tiny", "Fig. 1", "noise autocorrelation", -0.00108, 0.00003),
     row("failed", "Fig. 7", "not a number", 1.0) | {"here": None},
 ]  # fmt: skip
@@ -135,7 +135,7 @@ def test_the_page_is_well_formed_and_escapes_what_it_shows(run_folder):
     parser.feed(report.render(run_folder))
     assert parser.open == []
     assert "robust <error>" in parser.texts
-    assert "correlation time & more" in parser.texts
+    assert "correlation time <s & more" in parser.texts
 
 
 def test_headlines_fall_back_on_rows_that_the_paper_has(run_folder):

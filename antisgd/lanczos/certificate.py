@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 
-from antisgd.lanczos.iteration import Matvec, apply, extend, init
+from antisgd.lanczos.iteration import Matvec, advance, apply, init
 from antisgd.lanczos.projection import State
 
 __all__ = [
@@ -35,7 +34,8 @@ class Certificate(NamedTuple):
     rms_residual: over all pairs, estimated by products with random combinations of the vectors.
     orthogonality: largest element of |X Xᵀ - 1|. noise: rounding of a product, norm of A's scale.
     asymmetry: largest u'Av - v'Au seen, relative to the norm of A.
-    missed: pairs beyond the last that the probe met; 0 unless the solve had to stop early.
+    missed: pairs beyond the last that the last probe met and the solve had no products left to
+    find; None without a probe, as when some pairs are not converged.
     identifiable: from this index on a gap is below the noise: subspaces and variances per
     curvature stay meaningful, individual eigenvectors do not.
     products: of the solve, its noise measurement included, this certificate's own not.
@@ -47,7 +47,7 @@ class Certificate(NamedTuple):
     noise: float
     asymmetry: float
     converged: int
-    missed: int
+    missed: int | None
     identifiable: int
     products: int
 
@@ -112,11 +112,15 @@ def probe(
     Returns:
         The state after so many products, or as many as the rest of the space has dimensions.
     """
-    deflated = Partial(_deflated, matvec, vectors, jnp.asarray(elsewhere, vectors.dtype))
-    dimension = vectors.shape[1]
-    state = init(deflated, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
-    while state.products < min(products, dimension - len(vectors)):
-        state = extend(deflated, state)
+    k, dimension = vectors.shape
+
+    def deflated(block: Array) -> Array:
+        inside, rest = _split(vectors, block)
+        return _join(vectors, elsewhere, inside, apply(matvec, rest))
+
+    state = init(matvec, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
+    while state.products < min(products, dimension - k):
+        state = advance(deflated, state)
     return state
 
 
@@ -127,10 +131,16 @@ def first_unidentifiable(values: np.ndarray, noise: float) -> int:
 
 
 @jax.jit
-def _deflated(matvec: Matvec, vectors: Array, elsewhere: Array, vector: Array) -> Array:
-    inside = _product(vectors, vector)
-    image = matvec(vector - _product(inside, vectors))
-    return image + _product(elsewhere * inside - _product(vectors, image), vectors)
+def _split(vectors: Array, block: Array) -> tuple[Array, Array]:
+    """Coefficients in the vectors, and what lies outside them."""
+    inside = _product(block, vectors.T)
+    return inside, block - _product(inside, vectors)
+
+
+@jax.jit
+def _join(vectors: Array, elsewhere: float, inside: Array, image: Array) -> Array:
+    """(1 - P) image + elsewhere · P block for the projector P onto the vectors."""
+    return image + _product(elsewhere * inside - _product(image, vectors.T), vectors)
 
 
 def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
@@ -148,7 +158,7 @@ def _error_norms(
     count = mixing.shape[0]
     mixing = jnp.pad(mixing, ((0, -count % block_size), (0, 0)))
     norms = []
-    for rows in mixing.reshape(-1, block_size, mixing.shape[1]):
+    for rows in mixing.reshape(-(-count // block_size), block_size, mixing.shape[1]):
         combined, scaled = _combinations(rows, jnp.asarray(values, vectors.dtype), vectors)
         norms.append(np.asarray(_distances(apply(matvec, combined), scaled), np.float64))
     return np.concatenate([np.zeros(0), *norms])[:count]

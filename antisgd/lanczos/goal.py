@@ -42,8 +42,11 @@ def make_goal(
 
 
 def allowed(values: np.ndarray, goal: Goal, state: State) -> np.ndarray:
-    """The residual at which a pair counts as converged."""
-    return np.maximum(goal.tolerance * np.abs(values), state.noise)
+    """The residual at which a pair counts as converged: at most the tolerance or the noise floor.
+
+    The floor is twice the noise of a product, which enters by the vector and by its residual.
+    """
+    return np.maximum(goal.tolerance * np.abs(values), 2 * state.noise)
 
 
 def judge(pairs: Ritz, goal: Goal, state: State) -> Verdict:
@@ -87,7 +90,7 @@ def _passes(found: np.ndarray, last: float, which: str, goal: Goal, state: State
 def _on_side(values: np.ndarray, which: str, threshold: float, margin=0.0) -> np.ndarray:
     """Which values lie on the wanted side of a threshold, or may for errors of margin."""
     if which == "smallest":
-        return values - margin <= threshold
+        return values - margin < threshold
     if which == "largest":
-        return values + margin >= threshold
-    return np.abs(values) + margin >= abs(threshold)
+        return values + margin > threshold
+    return np.abs(values) + margin > abs(threshold)

@@ -111,11 +111,14 @@ def leading_eigenpairs(
         state = init(matvec, dimension, key=key, block_size=block_size, start=start, dtype=dtype)
     capacity = _capacity(state, k, memory)
     while True:
-        state, pairs, wanted = _converge(matvec, state, goal, capacity, max_products, callback)
-        vectors = storage.combine(state.basis, pairs.coefficients[:, :wanted])
-        found = _probe(matvec, state, goal, pairs.values[:wanted], vectors, probe_products)
+        state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
+        values = pairs.values[: verdict.wanted]
+        vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
+        probing = probe_products > 0 and verdict.complete
+        found = _probe(matvec, state, goal, values, vectors, probe_products * probing)
         if not len(found) or _spent(state, max_products):
-            pairs = _certify(matvec, state, goal, pairs, vectors, len(found))
+            missed = len(found) if probing else None
+            pairs = _certify(matvec, state, goal, pairs, vectors, missed)
             _warn(pairs, goal)
             return pairs
         del vectors
@@ -168,14 +171,14 @@ def _converge(
     capacity: int | None,
     max_products: int | None,
     callback: Callable[[State, Progress], None] | None,
-) -> tuple[State, Ritz, int]:
+) -> tuple[State, Ritz, Verdict]:
     """Extend until all wanted pairs are converged, nothing is left, or the products are spent."""
     while True:
         stop = _spent(state, max_products) or not _waiting(state)
         if stop or _check_due(state, goal.k):
             state, pairs, verdict = _check(matvec, state, goal)
             if stop or verdict.complete:
-                return state, pairs, verdict.wanted
+                return state, pairs, verdict
         if capacity and state.size + state.block_size > capacity:
             state = restart(state, goal.which, _kept_vectors(state, goal.k, capacity))
         state = extend(matvec, state)
@@ -235,7 +238,7 @@ def _probe(
 
 
 def _certify(
-    matvec: Matvec, state: State, goal: Goal, pairs: Ritz, vectors: Array, missed: int
+    matvec: Matvec, state: State, goal: Goal, pairs: Ritz, vectors: Array, missed: int | None
 ) -> Eigenpairs:
     wanted = len(vectors)
     values, bounds = pairs.values[:wanted], pairs.bounds[:wanted]

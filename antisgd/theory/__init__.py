@@ -12,12 +12,23 @@ What the weights do
     crossover_eigenvalue, max_correlation_time   λ_cross and τ_SGD, Eq. 9 and 109
     crossover_function                        the uniform form Φ
     trace_ratio, loss_fluctuation_reduction   Eq. 111 (corrected), Sec. 7
-    window_variances                          what T recorded steps show of all this
+    window_variances, window_spread           what T recorded steps show of all this
+    phase_variances                           within the epoch
+
+Other optimisers (`linear`)
+    heavy_ball_system, with_weight_average, from_optax, stationary_covariance
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
 velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
 """
 
+from antisgd.theory.linear import (
+    LinearOptimizer,
+    from_optax,
+    heavy_ball_system,
+    stationary_covariance,
+    with_weight_average,
+)
 from antisgd.theory.noise import (
     Noise,
     anti_pgd,
@@ -32,6 +43,7 @@ from antisgd.theory.noise import (
     with_replacement,
     without_replacement,
 )
+from antisgd.theory.phase import phase_variances
 from antisgd.theory.regimes import (
     crossover_eigenvalue,
     crossover_function,
@@ -39,13 +51,16 @@ from antisgd.theory.regimes import (
     max_correlation_time,
     trace_ratio,
 )
+from antisgd.theory.spread import WindowSpread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
 from antisgd.theory.variances import Variances
 from antisgd.theory.windows import WindowVariances, window_variances
 
 __all__ = [
+    "LinearOptimizer",
     "Noise",
     "Variances",
+    "WindowSpread",
     "WindowVariances",
     "anti_pgd",
     "autocorrelation",
@@ -55,15 +70,21 @@ __all__ = [
     "drop_last",
     "flip_flop",
     "from_indices",
+    "from_optax",
+    "heavy_ball_system",
     "independent_batches",
     "loss_fluctuation_reduction",
     "max_correlation_time",
     "partial_last",
+    "phase_variances",
     "shuffle_once",
     "spanning_batches",
+    "stationary_covariance",
     "stationary_variances",
     "trace_ratio",
+    "window_spread",
     "window_variances",
     "with_replacement",
+    "with_weight_average",
     "without_replacement",
 ]

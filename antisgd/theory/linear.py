@@ -112,15 +112,13 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
             return ravel_pytree((optax.apply_updates(theta, update), _split_state(state)[0]))[0]
 
         slopes = jax.jacfwd(step, argnums=(0, 1))
-        points = [jnp.zeros_like(flat), jnp.linspace(0.3, 1.7, flat.size)]
-        (A, b), (A_other, b_other) = slopes(points[0], 0.0, 0), slopes(points[1], 2.3, 0)
-        later_A, later_b = slopes(points[0], 0.0, 11)
-        offset = step(points[0], 0.0, 0)
-    A, b = np.asarray(A), np.asarray(b)
-    if not np.all(np.isfinite(A)) or not np.allclose(A, A_other) or not np.allclose(b, b_other):
+        origin, nothing = jnp.zeros_like(flat), jnp.zeros((), jnp.float64)
+        A, b = map(np.asarray, slopes(origin, nothing, 0))
+        later_A, later_b = slopes(origin, nothing, 11)
+        elsewhere, gradient = jnp.linspace(0.3, 1.7, flat.size), nothing + 2.3
+        reached = step(elsewhere, gradient, 0)
+    if not np.allclose(reached, A @ elsewhere + b * float(gradient), rtol=1e-9):
         raise ValueError("the optimiser is not linear in the gradient: it has no matrices A and b")
-    if not np.allclose(offset, 0):
-        raise ValueError("the optimiser moves without a gradient: it has no matrices A and b")
     if not np.allclose(A, later_A) or not np.allclose(b, later_b):
         raise ValueError(
             "the optimiser changes from step to step (a schedule or a debiased average): "

@@ -182,8 +182,8 @@ def anti_pgd() -> Noise:
 def from_indices(indices: np.ndarray, num_examples: int, max_lag: int) -> Noise:
     """The law of a stream of examples that nobody tabulated, averaged over phase.
 
-    R(h) = mean_k Σ_n c_{k,n} c_{k+h,n} / S² · 1/… for batch counts c, the covariance of
-    batch-mean gradients of random per-example gradients with covariance C₀.
+    R(h) = C₀·[mean_k Σ_n c_{k,n} c_{k+h,n} / S² − 1/N] for batch counts c (beyond the paper): the
+    covariance of batch means of exchangeable per-example gradients with covariance C₀.
 
     Args:
         indices: [steps, batch], the examples of each step, for example of a data loader.
@@ -199,18 +199,12 @@ def from_indices(indices: np.ndarray, num_examples: int, max_lag: int) -> Noise:
         raise ValueError(f"the indices must lie in [0, {num_examples})")
     if steps < 2 * max_lag:
         raise ValueError(f"{steps} steps are too few for {max_lag} lags: give twice as many steps")
-    covariance = _coincidences(indices, max_lag, num_examples) / size**2
-    covariance = (covariance - 1 / num_examples * size**2 / size**2) * _unit(num_examples)
+    covariance = _coincidences(indices, max_lag) / size**2 - 1 / num_examples
     white = (covariance[0] + 2 * covariance[1:].sum()) / covariance[0]
     return Noise(white, 0, correlations=covariance[1:] / covariance[0], variance=covariance[0])
 
 
-def _unit(num_examples: int) -> float:
-    """Σ_n δg_n² = (N−1) C₀ and Σ_n δg_n = 0: coincidences count (N−1)/N per pair of examples."""
-    return (num_examples - 1) / num_examples
-
-
-def _coincidences(indices: np.ndarray, max_lag: int, num_examples: int) -> np.ndarray:
+def _coincidences(indices: np.ndarray, max_lag: int) -> np.ndarray:
     """Mean number of equal pairs between batches h apart, h = 0 … max_lag."""
     steps, size = indices.shape
     flat = np.arange(steps).repeat(size)

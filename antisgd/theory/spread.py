@@ -9,7 +9,6 @@ from antisgd.theory.noise import Noise
 __all__ = ["WindowSpread", "window_spread"]
 
 _CURVATURES = 24
-_REPLICAS = 200
 
 
 class WindowSpread(NamedTuple):
@@ -37,12 +36,13 @@ def window_spread(
     *,
     start: Noise | None = None,
     quantiles: tuple[float, ...] = (0.025, 0.16, 0.5, 0.84, 0.975),
+    num_windows: int = 200,
     seed: int = 0,
 ) -> WindowSpread:
     """Sampling spread of one direction's variances, by simulation of Gaussian noise of the law.
 
-    200 windows at each of 24 curvatures spread over the range, interpolated in log λ: quantiles
-    are good to a few per cent. Windows start at an epoch boundary.
+    Windows at 24 curvatures spread over the range, interpolated in log λ; with 200 of them the
+    quantiles are good to a few per cent. Windows start at an epoch boundary.
 
     Args:
         eigenvalues: λ > 0, [k].
@@ -52,16 +52,17 @@ def window_spread(
         num_steps: T.
         start: law before the window; None: the window's own.
         quantiles: probabilities.
+        num_windows: simulated at each curvature.
         seed: of the simulation.
     """
     a = learning_rate * np.asarray(eigenvalues, np.float64)
     grid = np.geomspace(a.min(), a.max(), min(_CURVATURES, a.size))
     rng = np.random.default_rng(seed)
-    wide = np.repeat(grid, _REPLICAS)
+    wide = np.repeat(grid, num_windows)
     before = noise if start is None else start
     state = _settle(wide, momentum, before, rng)
     weight, velocity = _window_statistics(wide, momentum, noise, num_steps, state, rng)
-    weight, velocity = (x.reshape(len(grid), _REPLICAS) for x in (weight, velocity))
+    weight, velocity = (x.reshape(len(grid), num_windows) for x in (weight, velocity))
     weight, velocity = (x / x.mean(axis=1, keepdims=True) for x in (weight, velocity))
     tables = []
     for values in (weight, velocity, weight / velocity):

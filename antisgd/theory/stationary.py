@@ -12,6 +12,9 @@ from antisgd.theory.variances import Variances, reshuffling_variances, white_var
 
 __all__ = ["correlation_time", "stationary_variances"]
 
+# Elements that go through Eq. 6 together: what fits a processor's cache.
+_CHUNK = 4096
+
 
 def stationary_variances(
     eigenvalues: Any, learning_rate: Any, momentum: Any, noise: Noise
@@ -42,7 +45,7 @@ def stationary_variances(
             _check(*(np.asarray(x, np.float64) for x in arguments))
         return _variances(*(jnp.asarray(x, dtype) for x in arguments), noise)
     _check(*(np.asarray(x, np.float64) for x in arguments))
-    with jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         found = _variances(*(jnp.asarray(x, jnp.float64) for x in arguments), noise)
         return Variances(*map(np.asarray, found))
 
@@ -93,7 +96,17 @@ def _variances(
     )
 
 
-_reshuffled = jax.jit(reshuffling_variances)
+@jax.jit
+def _reshuffled(a: jax.Array, beta: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if a.size <= _CHUNK:
+        return reshuffling_variances(a, beta, steps)
+    chunks = -(-a.size // _CHUNK)
+    padding = (0, chunks * _CHUNK - a.size)
+    rows = [
+        jnp.pad(x.ravel(), padding, mode="edge").reshape(chunks, _CHUNK) for x in (a, beta, steps)
+    ]
+    found = jax.lax.map(lambda row: reshuffling_variances(*row), tuple(rows))
+    return tuple(part.ravel()[: a.size].reshape(a.shape) for part in found)
 
 
 @jax.jit

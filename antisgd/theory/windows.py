@@ -125,7 +125,7 @@ def boundary_state(a: jax.Array, beta: float, period: int) -> jax.Array:
     step = jnp.stack([jnp.stack([1 - a, beta + 0 * a], -1), jnp.stack([-a, beta + 0 * a], -1)], -2)
     B = jnp.linalg.matrix_power(step, steps)
     kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(-1, 4, 4)
-    P = jnp.linalg.solve(jnp.eye(4) - kron, pair.reshape(-1, 4, 1)).reshape(-1, 2, 2)
+    P = jnp.linalg.solve(jnp.eye(4)[None] - kron, pair.reshape(-1, 4, 1)).reshape(-1, 2, 2)
     state = zero.at[:, _THETA0, _THETA0].set(P[:, 0, 0])
     state = state.at[:, _V, _V].set(P[:, 1, 1])
     return state.at[:, _THETA0, _V].set(P[:, 0, 1]).at[:, _V, _THETA0].set(P[:, 0, 1])
@@ -158,7 +158,7 @@ def epoch_step(
     pull = 1 / (period - m + 1) if period else 0.0
     innovation = period / (period - 1) * (period - m) * pull if period else 1.0
     F, b = _transition(a, beta, pull, k), _response(k)
-    return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)
+    return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)[None]
 
 
 def _square_of_weight(covariance: jax.Array) -> jax.Array:
@@ -193,6 +193,7 @@ def _removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str)
     s_0 = squares[0] / P - ss / P**2
     if drift == "mean":
         return s_0, s_v
+    # Both ways to remove a drift take the mean velocity, not the fitted slope, off the velocities.
     s_v = s_v - xx / T**2
     if drift == "line":
         spread = P * (P**2 - 1) / 12

@@ -1,0 +1,138 @@
+"""Finite windows against dense quadratic forms and simulation, and their sampling spread."""
+
+import numpy as np
+import pytest
+
+from antisgd import theory
+
+A, BETA, M, T = np.array([0.003, 0.05, 0.6]), 0.7, 8, 40
+DRIFTS = ("none", "mean", "mean_velocity", "line")
+
+
+def noise_covariance(period, num_steps):
+    """Exact covariance of one stretch of noise that starts at an epoch boundary."""
+    if not period:
+        return np.eye(num_steps)
+    epoch = np.arange(num_steps) // period
+    same = epoch[:, None] == epoch
+    return np.where(np.eye(num_steps) > 0, 1.0, np.where(same, -1 / (period - 1), 0.0))
+
+
+def dense_window(a, period_before, period, drift, history=4000):
+    """Expected sample variances from the covariance matrix of all weights of the window."""
+    n = history + T
+    covariance = np.zeros((n, n))
+    covariance[:history, :history] = noise_covariance(period_before, history)
+    covariance[history:, history:] = noise_covariance(period, T)
+    response = np.zeros((T + 1, n))
+    kernel = np.zeros(n + 1)
+    theta, v = 0.0, 0.0
+    for k in range(n):
+        v = BETA * v - a * theta - (k == 0)
+        theta += v
+        kernel[k] = theta
+    for row in range(T + 1):
+        end = history + row
+        response[row, :end] = kernel[:end][::-1]
+    weights = response @ covariance @ response.T
+    time = np.arange(T + 1.0)
+    remove = np.eye(T + 1)
+    step = np.diff(np.eye(T + 1), axis=0)
+    velocity = step @ weights @ step.T
+    if drift == "mean_velocity":
+        slope = np.zeros(T + 1)
+        slope[-1], slope[0] = 1 / T, -1 / T
+        remove = remove - np.outer(time, slope)
+        step = step - slope
+        velocity = step @ weights @ step.T
+    if drift == "line":
+        centred = time - T / 2
+        slope = centred / (centred @ centred)
+        remove = remove - np.outer(time, slope)
+    if drift != "none":
+        remove = remove - remove.mean(axis=0)
+    removed = remove @ weights @ remove.T
+    return np.trace(removed) / (T + 1), np.trace(velocity) / T
+
+
+PROTOCOLS = {
+    "without": (M, M),
+    "with": (0, 0),
+    "with after without": (M, 0),
+}
+
+
+def law(period):
+    return theory.without_replacement(period) if period else theory.with_replacement()
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_windows_against_dense_quadratic_forms(protocol, drift):
+    before, inside = PROTOCOLS[protocol]
+    found = theory.window_variances(A, 1.0, BETA, law(inside), T, drift=drift, start=law(before))
+    for i, a in enumerate(A):
+        weight, velocity = dense_window(a, before, inside, drift)
+        np.testing.assert_allclose(found.weight[i], weight, rtol=1e-9)
+        if drift != "line":
+            np.testing.assert_allclose(found.velocity[i], velocity, rtol=1e-9)
+
+
+def test_the_mean_of_the_line_is_removed_from_velocities_too():
+    """A least-squares slope is subtracted from the velocities as from the weights' path."""
+    line = theory.window_variances(A, 1.0, BETA, law(M), T, drift="line")
+    ends = theory.window_variances(A, 1.0, BETA, law(M), T, drift="mean_velocity")
+    np.testing.assert_allclose(line.velocity, ends.velocity, rtol=1e-12)
+
+
+def test_the_plateau_with_replacement_is_t_over_six():
+    """τ → (T/6)(1+β)/(1−β): 10 times τ_SGD at T = 20 epochs, App. G's order of magnitude."""
+    found = theory.window_variances(np.array([1e-9]), 1.0, 0.9, theory.with_replacement(), 20_000)
+    np.testing.assert_allclose(found.correlation_time, 20_000 / 6 * 19, rtol=3e-3)
+    ratio = found.correlation_time / theory.max_correlation_time(0.9, 1000)
+    np.testing.assert_allclose(ratio, 10, rtol=3e-3)
+
+
+def test_steep_directions_gain_one_sixth_from_the_mean_velocity():
+    eta_lambda = np.array([0.5])
+    window = theory.window_variances(eta_lambda, 1.0, 0.9, theory.without_replacement(100), 5000)
+    exact = theory.stationary_variances(eta_lambda, 1.0, 0.9, theory.without_replacement(100))
+    np.testing.assert_allclose(window.weight / exact.weight, 7 / 6, rtol=3e-3)
+
+
+def test_interpolation_over_many_curvatures_is_accurate():
+    a = np.geomspace(1e-5, 1.0, 301)
+    whole = theory.window_variances(a, 1.0, 0.9, theory.without_replacement(50), 500)
+    some = theory.window_variances(a[::30], 1.0, 0.9, theory.without_replacement(50), 500)
+    np.testing.assert_allclose(whole.weight[::30], some.weight, rtol=1e-6)
+
+
+def test_the_stated_spread_holds_its_share_of_simulated_windows():
+    """Half of 400 fresh windows lie between the quartiles: binomial z below 4 in each direction."""
+    lam = np.array([0.01, 0.3])
+    spread = theory.window_spread(
+        lam, 1.0, 0.5, law(M), 160, quantiles=(0.25, 0.75), num_windows=2000
+    )
+    fresh = theory.window_spread(
+        lam, 1.0, 0.5, law(M), 160, quantiles=tuple(np.linspace(0.00125, 0.99875, 400)), seed=7,
+        num_windows=2000,
+    )  # fmt: skip
+    inside = (fresh.weight > spread.weight[:, :1]) & (fresh.weight < spread.weight[:, 1:])
+    assert np.all(np.abs(inside.mean(axis=1) - 0.5) < 4 * 0.5 / np.sqrt(400))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"drift": "quadratic"},
+        {"noise": theory.flip_flop(4)},
+        {"eigenvalues": np.array([-1.0])},
+        {"eigenvalues": np.array([4.0])},
+    ],
+)
+def test_what_windows_cannot_do_is_refused(arguments):
+    given = {"eigenvalues": A, "noise": law(M), "drift": "mean"} | arguments
+    with pytest.raises(ValueError, match="drift|mixtures|0 < eta"):
+        theory.window_variances(
+            given["eigenvalues"], 1.0, BETA, given["noise"], T, drift=given["drift"]
+        )
