@@ -1,44 +1,231 @@
-"""Convolution and max-pooling as matrix products: the one place that knows how either is computed."""
+"""Convolution and max-pooling as matrix products over maps that keep the pictures last.
 
+Inside a network a batch of pictures is an array of *maps* [channels, height, width, n]: every
+shift, comparison and sum runs over contiguous rows of width·n numbers, and a matrix product with
+the patches leaves its result in the same layout. Kernels keep flax's layout [kh, kw, c, features].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
-__all__ = ["convolve", "max_pool"]
+__all__ = ["convolve", "convolve_and_pool", "maps_from_pictures", "pictures_from_maps"]
+
+Window = tuple[int, int]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def convolve(images: Array, kernel: Array, strides: tuple[int, int] = (1, 1)) -> Array:
-    """Correlate pictures with a kernel, zero-padded to the 'SAME' size.
+class Geometry(NamedTuple):
+    """Where a window looks: its height and width, its step, the padding and size of the maps."""
 
-    images [n, h, w, c], kernel [kh, kw, c, features] (flax's layout) -> [n, ceil(h / sh),
-    ceil(w / sw), features].
+    window: Window
+    stride: int
+    padding: Padding
+    size: tuple[int, int]
+
+
+def convolve(maps: Array, kernel: Array, *, stride: int = 1) -> Array:
+    """Correlates maps with a kernel, zero-padded as TensorFlow's 'SAME'.
+
+    y[f, i, j, n] = Σ_{a,b,c} kernel[a, b, c, f] · x[c, s·i + a − top, s·j + b − left, n].
+
+    Args:
+        maps: x [c, h, w, n].
+        kernel: [kh, kw, c, features].
+        stride: s, of both directions.
+
+    Returns:
+        y [features, ⌈h/s⌉, ⌈w/s⌉, n].
+    """
+    kh, kw, _, features = kernel.shape
+    padding = (_same(maps.shape[1], kh, stride), _same(maps.shape[2], kw, stride))
+    patches = _patches(maps, (kh, kw), stride, padding)
+    return _product(kernel.reshape(-1, features), patches)
+
+
+def convolve_and_pool(maps: Array, kernel: Array) -> Array:
+    """Maximum over 2x2 blocks of a 'SAME' convolution with stride 1.
+
+    z[f, i, j, n] = max_{a,b ∈ {0,1}} y[f, 2i + a, 2j + b, n], y = convolve(x, kernel); an odd last
+    row or column of y is dropped. One product gives the four members of each block from the
+    (kh + 1) x (kw + 1) pixels they share. At a tie the derivative is that of the first member.
+
+    Args:
+        maps: x [c, h, w, n], h, w ≥ 2.
+        kernel: [kh, kw, c, features].
+
+    Returns:
+        z [features, h // 2, w // 2, n].
+
+    Raises:
+        ValueError: pictures of fewer than 2 x 2 pixels.
     """
     kh, kw, channels, features = kernel.shape
-    n, h, w, _ = images.shape
-    rows, top, bottom = _same(h, kh, strides[0])
-    columns, left, right = _same(w, kw, strides[1])
-    padded = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    slices = [
-        lax.slice(
-            padded,
-            (0, i, j, 0),
-            (n, i + (rows - 1) * strides[0] + 1, j + (columns - 1) * strides[1] + 1, channels),
-            (1, *strides, 1),
-        )
-        for i in range(kh)
-        for j in range(kw)
+    _, h, w, _ = maps.shape
+    if min(h, w) < 2:
+        raise ValueError(f"a 2x2 pool needs pictures of at least 2x2 pixels, not {h}x{w}")
+    tops, lefts = (kh - 1) // 2, (kw - 1) // 2
+    bottoms, rights = kh - 1 - tops - h % 2, kw - 1 - lefts - w % 2
+    patches = _patches(maps, (kh + 1, kw + 1), 2, ((tops, bottoms), (lefts, rights)))
+    members = [
+        jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0))) for a in (0, 1) for b in (0, 1)
     ]
-    patches = jnp.concatenate(slices, axis=-1)
-    return patches @ kernel.reshape(kh * kw * channels, features)
+    kernels = jnp.stack(members, 3).reshape(-1, 4 * features)
+    blocks = _product(kernels, patches).reshape(4, features, -1)
+    return _maximum(blocks).reshape(features, *patches.shape[1:])
 
 
-def max_pool(images: Array) -> Array:
-    """Maximum over 2x2 blocks, an odd last row or column dropped: [n, h, w, c] -> [n, h // 2, w // 2, c]."""
-    n, h, w, c = images.shape
-    images = images[:, : h // 2 * 2, : w // 2 * 2]
-    return images.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+def maps_from_pictures(pictures: Array) -> Array:
+    """Brings pictures [n, h, w, c] into the layout of maps [c, h, w, n]."""
+    return _to_maps.bind(pictures)
 
 
-def _same(size: int, window: int, stride: int) -> tuple[int, int, int]:
-    out = -(-size // stride)
-    total = max((out - 1) * stride + window - size, 0)
-    return out, total // 2, total - total // 2
+def pictures_from_maps(maps: Array) -> Array:
+    """Brings maps [c, h, w, n] back into the layout of pictures [n, h, w, c]."""
+    return maps.transpose(3, 1, 2, 0)
+
+
+def _same(size: int, window: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _product(kernels: Array, patches: Array) -> Array:
+    # One long row per feature: a product of two matrices, whatever the shape of the maps.
+    rows, *shape = patches.shape
+    return jnp.einsum("kf,kp->fp", kernels, patches.reshape(rows, -1)).reshape(-1, *shape)
+
+
+@jax.custom_jvp
+def _maximum(blocks: Array) -> Array:
+    return jnp.maximum(jnp.maximum(blocks[0], blocks[1]), jnp.maximum(blocks[2], blocks[3]))
+
+
+@_maximum.defjvp
+def _maximum_jvp(primals, tangents):
+    # The default derivative of a maximum counts ties and divides: three more passes over blocks.
+    (y,), (t,) = primals, tangents
+    z = _maximum(y)
+    first, second, third = (y[i] == z for i in range(3))
+    return z, jnp.where(first, t[0], jnp.where(second, t[1], jnp.where(third, t[2], t[3])))
+
+
+def _patches(maps: Array, window: Window, stride: int, padding: Padding) -> Array:
+    """[c, h, w, n] -> [kh·kw·c, H, W, n]: the pixels under the window at each of its places."""
+    geometry = Geometry(window, stride, padding, maps.shape[1:3])
+    return _im2col.bind(maps, geometry=geometry)
+
+
+def _gather(maps, geometry):
+    for axis in (-2, -3):
+        maps = _shifts(maps, axis, geometry)
+    return maps
+
+
+def _scatter(patches, geometry):
+    for axis in (-3, -2):
+        patches = _unshifts(patches, axis, geometry)
+    return patches
+
+
+def _shifts(maps, axis, geometry):
+    """Stacks before the channels the views of the maps that a window sees along one axis."""
+    length, (low, high) = geometry.window[axis + 3], geometry.padding[axis + 3]
+    padded = _pad(maps, axis, low, high)
+    span = (padded.shape[axis] - length) // geometry.stride * geometry.stride + 1
+    views = [
+        lax.slice_in_dim(padded, i, i + span, geometry.stride, axis % maps.ndim)
+        for i in range(length)
+    ]
+    return jnp.concatenate(views, -4)
+
+
+def _unshifts(views, axis, geometry):
+    """Transpose of `_shifts`: the views of equal phase overlap, the phases interleave."""
+    length, (low, _) = geometry.window[axis + 3], geometry.padding[axis + 3]
+    stride, size = geometry.stride, geometry.size[axis + 3]
+    views = jnp.split(views, length, -4)
+    reach = -(-length // stride) - 1
+    views += [jnp.zeros_like(views[0])] * (stride * (reach + 1) - length)
+    phases = [
+        sum(_pad(view, axis, i, reach - i) for i, view in enumerate(views[phase::stride]))
+        for phase in range(stride)
+    ]
+    shape = list(phases[0].shape)
+    shape[axis] *= stride
+    total = jnp.stack(phases, axis).reshape(shape)
+    return _pad(total, axis, -low, low + size - shape[axis])
+
+
+def _pad(array, axis, low, high):
+    edges = [(0, 0, 0)] * array.ndim
+    edges[axis] = (low, high, 0)
+    return lax.pad(array, jnp.zeros((), array.dtype), edges)
+
+
+# Transposition, patches and their sums are linear, and hand-written transposes of one another.
+# As primitives they keep these transposes under any nesting of grad, jvp and vmap.
+
+
+def _transposed(pictures):
+    return pictures.swapaxes(-1, -4)
+
+
+def _transposed_in_a_loop(pictures):
+    # A loop keeps XLA from fusing the drawing of the minibatch and the transposition into every
+    # view of the patches, where each pixel would be looked up (kh + 1)(kw + 1) / 4 times over.
+    *batch, n, h, w, c = pictures.shape
+    rows = jnp.moveaxis(pictures, -3, 0).reshape(h, *batch, n, w * c)
+    turned = lax.map(lambda row: row.swapaxes(-1, -2), rows).reshape(h, *batch, w, c, n)
+    return jnp.moveaxis(turned, (0, -2), (-3, -4))
+
+
+def _linear_primitive(name: str, function: Callable, shape: Callable) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_impl(function)
+    primitive.def_abstract_eval(lambda x, **geometry: x.update(shape=shape(x.shape, **geometry)))
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+
+    def batched(arguments, axes, **geometry):
+        return primitive.bind(jnp.moveaxis(arguments[0], axes[0], 0), **geometry), 0
+
+    batching.primitive_batchers[primitive] = batched
+    return primitive
+
+
+def _patches_shape(shape, geometry):
+    (kh, kw), stride = geometry.window, geometry.stride
+    *batch, c, _, _, n = shape
+    places = [
+        (size + sum(edges) - length) // stride + 1
+        for size, edges, length in zip(
+            geometry.size, geometry.padding, geometry.window, strict=True
+        )
+    ]
+    return (*batch, kh * kw * c, *places, n)
+
+
+def _maps_shape(shape, geometry):
+    *batch, rows, _, _, n = shape
+    return (*batch, rows // (geometry.window[0] * geometry.window[1]), *geometry.size, n)
+
+
+def _turned_shape(shape):
+    *batch, n, h, w, c = shape
+    return (*batch, c, h, w, n)
+
+
+_im2col = _linear_primitive("im2col", _gather, _patches_shape)
+_col2im = _linear_primitive("col2im", _scatter, _maps_shape)
+_to_maps = _linear_primitive("maps_from_pictures", _transposed, _turned_shape)
+ad.deflinear2(_im2col, lambda cotangent, _, geometry: [_col2im.bind(cotangent, geometry=geometry)])
+ad.deflinear2(_col2im, lambda cotangent, _, geometry: [_im2col.bind(cotangent, geometry=geometry)])
+ad.deflinear2(_to_maps, lambda cotangent, _: [_transposed(cotangent)])
+mlir.register_lowering(
+    _to_maps, mlir.lower_fun(_transposed_in_a_loop, multiple_results=False), platform="cpu"
+)

@@ -1,4 +1,4 @@
-"""From a recording to what the paper plots: statistics per direction with the theory beside them."""
+"""From a recording to what the paper plots: statistics per direction, the theory beside them."""
 
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ class Analysis(NamedTuple):
         eigenvalues: λ at θ_K, [k].
         lags: [L], update steps.
         autocorrelations: of the noise along each direction, float32 [L, k].
+        directions: how many independent directions the k are worth for the noise.
         autocorrelation_theory: r(h) of the regime (Eq. 2), [L].
         noise: σ_δg², [k].
         measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
@@ -33,6 +34,7 @@ class Analysis(NamedTuple):
     eigenvalues: np.ndarray
     lags: np.ndarray
     autocorrelations: np.ndarray
+    directions: float
     autocorrelation_theory: np.ndarray
     noise: np.ndarray
     measured: statistics.Variances
@@ -91,6 +93,7 @@ def analyse(
         eigenvalues=eigenvalues,
         lags=lags,
         autocorrelations=correlations.astype(np.float32),
+        directions=statistics.effective_directions(noise),
         autocorrelation_theory=theory.autocorrelation(law, lags),
         noise=np.mean(np.square(noise, dtype=np.float64), axis=0),
         measured=measured,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mean_row", "row"]
+__all__ = ["mean_row", "median_row", "row", "table"]
 
 
 def row(
@@ -53,3 +53,26 @@ def mean_row(identifier: str, paper_item: str, quantity: str, values: np.ndarray
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else None
     return row(identifier, paper_item, quantity, values.mean(), error, n=values.size, **more)
+
+
+def median_row(identifier: str, paper_item: str, quantity: str, values: np.ndarray):
+    """Median over directions; its error is 1.25 standard errors of a mean of equal quartiles."""
+    low, high = np.percentile(values, [25, 75])
+    error = 1.2533 * (high - low) / 1.349 / np.sqrt(values.size)
+    return row(identifier, paper_item, quantity, np.median(values), error, n=values.size)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as text: item, quantity, paper, here ± error."""
+    lines = [f"{'item':10} {'quantity':78} {'paper':>16} {'here':>20}"]
+    for one in rows:
+        paper = _with_error(one["paper"], one["paper_error"])
+        here = _with_error(one["here"], one["here_error"])
+        lines.append(f"{one['paper_item']:10} {one['quantity'][:78]:78} {paper:>16} {here:>20}")
+    return "\n".join(lines)
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"

@@ -13,21 +13,6 @@ FLAGS = flags.FLAGS
 TITLES = {"without_replacement": "without replacement", "with_replacement": "with replacement"}
 
 
-def training_figures(trained: training.Training) -> dict[str, Any]:
-    """Fig. 8 of the first network, and the comparison of regimes if several seeds were trained."""
-    if not FLAGS.epochs:
-        return {}
-    curves = {name: values[0] for name, values in trained.curves.items()}
-    panels = {"fig08": plotting.training_curves(curves, FLAGS.epochs)}
-    regimes = len(training.schemes())
-    if FLAGS.seeds > 1 and regimes > 1:
-        accuracy = trained.curves["test_accuracy"].reshape(regimes, FLAGS.seeds, -1)
-        compared = {"best epoch": accuracy.max(axis=-1), "last epoch": accuracy[..., -1]}
-        names = [TITLES[name] for name in FLAGS.sampling]
-        panels["seeds"] = plotting.accuracy_comparison(compared, names)
-    return panels
-
-
 def analysis_figures(
     problem: training.Problem, trained: training.Training, pairs: Any, analyses: Any, recorded: Any
 ) -> dict[str, Any]:
@@ -42,7 +27,7 @@ def analysis_figures(
     first = dict([next(iter(titled.items()))])
     one = next(iter(analyses.values()))
     steps = FLAGS.analysis_epochs * M
-    band = statistics.independent_noise_band(steps, len(one.eigenvalues), one.lags[-1])[1:]
+    band = statistics.independent_noise_band(steps, one.directions, one.lags[-1])[1:]
     panels["fig01"] = plotting.noise_autocorrelation(first, band, M)
     panels["fig02"] = plotting.variances_figure(first, cross, limit)
     if len(titled) > 1:

@@ -17,7 +17,17 @@ import numpy as np
 from absl import flags, logging
 
 from antisgd import data, models, results
-from experiments import analysis, curvature, figures, recording, report, summary, training
+from experiments import (
+    accuracy,
+    analysis,
+    comparison,
+    curvature,
+    figures,
+    recording,
+    report,
+    summary,
+    training,
+)
 from experiments import flags as shared
 
 FLAGS = flags.FLAGS
@@ -36,12 +46,12 @@ def main(argv: Any) -> None:
     results.check_fingerprint(folder, data.fingerprint(problem.dataset))
     print(training.plan(problem), flush=True)
     trained = _trained(problem, folder)
-    rows = summary.training_rows(problem, trained)
-    panels = figures.training_figures(trained)
+    rows = accuracy.training_rows(problem, trained)
+    panels = accuracy.training_figures(trained)
     for seed in range(FLAGS.analysis_seeds):
         more_rows, more_panels = _analysed(problem, trained, seed, folder)
         rows += more_rows
-        panels = more_panels | panels
+        panels |= more_panels
     if "figures" in FLAGS.stages:
         _write(folder, rows, panels)
 
@@ -95,7 +105,7 @@ def _write(folder: Path, rows: list[dict[str, Any]], panels: dict[str, Any]) -> 
     results.write_text(folder / "report.html", report.render(folder))
     for row in rows:
         logging.info("%s: %s", row["id"], row["here"])
-    print(summary.table(rows))
+    print(comparison.table(rows))
     print(f"figures, summary.json and report.html are in {folder}")
 
 

@@ -21,12 +21,17 @@ __all__ = [
     "Law",
     "anti_pgd_stream",
     "compare",
+    "compare_difference",
     "compare_ratio",
     "examples",
     "isotropic_noise",
+    "lagged_products",
+    "position_squares",
     "noise_stream",
     "sampled_stream",
     "simulate",
+    "squares",
+    "window_squares",
 ]
 
 DEGREES_OF_FREEDOM = 5.0
@@ -47,34 +52,53 @@ class Law(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Measured means over replicas, their standard errors and theory, arrays of one shape.
+    """Means over replicas against theory; the first four are arrays of one shape.
 
     Attributes:
         measured: means over replicas.
         error: their standard errors.
         expected: theory.
         z: (measured − expected)/error.
+        mean: mean over all entries of measured/expected, or of measured − expected.
+        mean_error: its standard error over replicas.
     """
 
     measured: np.ndarray
     error: np.ndarray
     expected: np.ndarray
     z: np.ndarray
+    mean: float
+    mean_error: float
 
 
 def compare(samples: np.ndarray, expected: np.ndarray) -> Comparison:
-    """Compares means over replicas (the first axis) with theory."""
-    mean = samples.mean(axis=0)
-    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-    return Comparison(mean, error, expected, (mean - expected) / error)
+    """Compares means over replicas, the first axis, with theory; `mean` is of the ratio."""
+    return _compared(samples.mean(axis=0), samples, expected, expected)
+
+
+def compare_difference(samples: np.ndarray, expected: np.ndarray) -> Comparison:
+    """As `compare`, where theory may be zero: `mean` is of the difference."""
+    return _compared(samples.mean(axis=0), samples, expected, np.ones(()))
 
 
 def compare_ratio(above: np.ndarray, below: np.ndarray, expected: np.ndarray) -> Comparison:
-    """Compares a ratio of means over replicas with theory; the error to first order."""
-    bottom = below.mean(axis=0)
-    ratio = above.mean(axis=0) / bottom
-    error = (above - ratio * below).std(axis=0, ddof=1) / bottom / np.sqrt(len(above))
-    return Comparison(ratio, error, expected, (ratio - expected) / error)
+    """Compares a ratio of means over replicas with theory; errors to first order."""
+    ratio = above.mean(axis=0) / below.mean(axis=0)
+    linear = ratio + (above - ratio * below) / below.mean(axis=0)
+    return _compared(ratio, linear, expected, expected)
+
+
+def _compared(
+    measured: np.ndarray, samples: np.ndarray, expected: np.ndarray, scale: np.ndarray
+) -> Comparison:
+    root = np.sqrt(len(samples))
+    error = samples.std(axis=0, ddof=1) / root
+    shifted = expected if scale.ndim == 0 else 0.0
+    overall = ((samples - shifted) / scale).reshape(len(samples), -1).mean(axis=1)
+    return Comparison(
+        measured, error, expected, (measured - expected) / error,
+        float(overall.mean()), float(overall.std(ddof=1) / root),
+    )  # fmt: skip
 
 
 def examples(key: jax.Array, num_examples: int) -> jax.Array:
@@ -112,24 +136,26 @@ def anti_pgd_stream(gradients: jax.Array) -> Callable[[jax.Array, int], jax.Arra
     return stream
 
 
-@partial(jax.jit, static_argnums=(0, 2, 3))
 def noise_stream(
     stream: Callable[[jax.Array, int], jax.Array], key: jax.Array, num_steps: int, replicas: int
-) -> jax.Array:
-    """Independent runs of a stream of noise, [num_steps, replicas]."""
-    keys = jax.random.split(key, replicas)
+) -> np.ndarray:
+    """Independent runs of a stream of noise, float64 [num_steps, replicas]."""
+    return np.asarray(_streams(stream, jax.random.split(key, replicas), num_steps), np.float64)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _streams(stream, keys, num_steps):
     return jax.vmap(lambda one: stream(one, num_steps), out_axes=1)(keys)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
 def simulate(
-    noise: jax.Array,
-    eigenvalues: jax.Array,
+    noise: np.ndarray,
+    eigenvalues: np.ndarray,
     optimizer: optax.GradientTransformation,
     settle: int,
     average_decay: float = 0.0,
-) -> jax.Array:
-    """Weights of SGD on ½λθ² from θ = 0, recorded after `settle` steps.
+) -> np.ndarray:
+    """Weights of SGD on ½λθ² from θ = 0, recorded after `settle` steps, in float64.
 
     Args:
         noise: gradient noise, [settle + T, replicas].
@@ -141,7 +167,13 @@ def simulate(
     Returns:
         [T + 1, replicas, k], the first being the weights before the window.
     """
+    with jax.enable_x64(True):
+        arguments = (jnp.asarray(x, jnp.float64) for x in (noise, eigenvalues, average_decay))
+        return np.asarray(_simulate(*arguments, optimizer, settle))
 
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _simulate(noise, eigenvalues, average_decay, optimizer, settle):
     def step(carry, n):
         theta, state, average = carry
         gradients = eigenvalues[None] * theta + n[:, None]
@@ -173,7 +205,9 @@ def isotropic_noise(
         )
     draw_key, order_key = jax.random.split(key)
     drawn = jax.random.normal(draw_key, (num_examples, dimension))
-    gradients = jnp.linalg.qr(drawn - drawn.mean(axis=0))[0] * np.sqrt(num_examples - 1)
+    gradients = jnp.linalg.qr(drawn - drawn.mean(axis=0, keepdims=True))[0] * np.sqrt(
+        num_examples - 1
+    )
     variance = theory.without_replacement(steps_per_epoch, batch_size).variance
 
     def epoch_noise(epoch):
@@ -181,3 +215,41 @@ def isotropic_noise(
         return gradients[drawn.indices].mean(axis=1) / np.sqrt(variance)
 
     return jnp.concatenate([jax.jit(epoch_noise)(epoch) for epoch in range(epochs)])
+
+
+def lagged_products(noise: np.ndarray, num_steps: int, max_lag: int) -> np.ndarray:
+    """Mean over the first `num_steps` of n_k n_{k+h}, [replicas, max_lag + 1].
+
+    Every lag averages over the same phases, as the theory does where batches are not alike.
+    """
+    first = noise[:num_steps]
+    products = [np.mean(first * noise[h : h + num_steps], axis=0) for h in range(max_lag + 1)]
+    return np.stack(products, axis=-1)
+
+
+def squares(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean θ_k² and (θ_k − θ_{k−1})² over the steps of a window, [replicas, k] each."""
+    return np.mean(weights[1:] ** 2, axis=0), np.mean(np.diff(weights, axis=0) ** 2, axis=0)
+
+
+def window_squares(weights: np.ndarray, drift: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sample variances in a window [T + 1, replicas, k] as `theory.window_variances` has them."""
+    if drift == "none":
+        return np.mean(weights**2, axis=0), np.mean(np.diff(weights, axis=0) ** 2, axis=0)
+    time = np.arange(len(weights)) - (len(weights) - 1) / 2
+    mean_velocity = (weights[-1] - weights[0]) / (len(weights) - 1)
+    fitted = np.tensordot(time, weights, 1) / (time @ time)
+    slope = {"mean": 0.0, "mean_velocity": mean_velocity, "line": fitted}[drift]
+    rest = weights - time[:, None, None] * slope
+    taken = 0.0 if drift == "mean" else mean_velocity
+    return rest.var(axis=0), np.mean((np.diff(weights, axis=0) - taken) ** 2, axis=0)
+
+
+def position_squares(weights: np.ndarray, steps_per_epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """θ_k² and its step's square after each step of an epoch, [replicas, M, k] each.
+
+    Of weights [T + 1, replicas, k] from an epoch's start; mean over the epochs of the window.
+    """
+    both = weights[1:], np.diff(weights, axis=0)
+    shape = (-1, steps_per_epoch, *weights.shape[1:])
+    return tuple((one**2).reshape(shape).mean(axis=0).swapaxes(0, 1) for one in both)

@@ -105,7 +105,7 @@ summary { cursor: pointer; margin: .75rem 0; }
   td { display: block; border: 0; padding: 0; } td:first-child { color: var(--soft); }
   td.number { display: inline-block; text-align: left; margin-right: 1rem; }
   td.number::before { content: attr(data-name) " "; color: var(--soft); font-weight: 400; }
-  td.number:empty { display: none; }
+  td.number:empty { display: none; } .wide { overflow-x: auto; } .wide img { max-width: 40rem; }
 }
 sup, sub { line-height: 0; }
 @media print { figure, tr { break-inside: avoid; } }
@@ -259,9 +259,9 @@ def _figure(path: Path) -> str:
         re.sub("_(SGD|cross)", r"<sub>\1</sub>", escape(words)) for words in (title, notice)
     )
     return (
-        f"<figure id='{escape(path.stem)}'><h3>{heading}</h3>"
+        f"<figure id='{escape(path.stem)}'><h3>{heading}</h3><div{' class=wide' * (width > 600)}>"
         f"<img alt='{escape(title)}' width={width} src='data:image/png;base64,{encoded}'>"
-        f"<figcaption><p>{text}</p></figcaption></figure>\n"
+        f"</div><figcaption><p>{text}</p></figcaption></figure>\n"
     )
 
 

@@ -100,7 +100,7 @@ def test_velocities_are_the_steps_of_the_weights(finished):
 
 
 def test_exact_noise_sums_nearly_to_zero_over_an_epoch_without_replacement_only(finished):
-    """Along a moving trajectory the sum is not exactly zero, but far below √M standard deviations."""
+    """Along a moving trajectory the sum is not exactly zero, but far below √M deviations."""
     ratio = {}
     for regime in ("without_replacement", "with_replacement"):
         noise = np.load(finished / f"trajectory_{regime}" / "noise.npy").reshape(3, 10, 6)
@@ -141,7 +141,8 @@ def test_more_eigenpairs_extend_the_solve_and_record_anew(finished, tmp_path):
 
 def test_the_two_full_gradient_modes_agree_within_the_stated_error(finished, tmp_path):
     """The remaining error, an r.m.s. over anchors, bounds the r.m.s. difference of the noise."""
-    run(tmp_path / "quadratic", seeds=2, full_gradient="quadratic", sampling=["without_replacement"],
+    run(tmp_path / "quadratic", seeds=2, full_gradient="quadratic",
+        sampling=["without_replacement"],
         stages=["train", "eigenpairs", "analysis"])  # fmt: skip
     inside = "trajectory_without_replacement"
     exact = np.load(finished / inside / "noise.npy")

@@ -113,8 +113,9 @@ def test_fig_1_shows_window_means_inside_a_band_around_eq_2(drawn):
     np.testing.assert_array_equal(line(axis, "theory (Eq. 2)").get_ydata(),
                                   one.autocorrelation_theory)  # fmt: skip
     (band,) = axis.collections
-    top = band.get_paths()[0].vertices[:, 1].max()
-    assert top == pytest.approx(np.max(one.autocorrelation_theory + 2 * BAND))
+    edge = band.get_paths()[0].vertices[:, 1]
+    assert edge.max() == pytest.approx(np.max(one.autocorrelation_theory + 2 * BAND))
+    assert edge.min() == pytest.approx(np.min(one.autocorrelation_theory - 2 * BAND))
     assert "one epoch" in notes(axis)
     assert axis.get_xlabel() == "lag (update steps)"
     assert legend(axis) == ["2σ of independent noise", "theory (Eq. 2)", "measured"]

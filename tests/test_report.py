@@ -94,6 +94,8 @@ def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
     assert "<h3>Fig. 2: variances and correlation time against curvature</h3>" in page
     assert "against curvature, seed 1</h3>" in page
     assert "width=700 " in page
+    # Only what is wider than a phone scrolls there.
+    assert page.count("<div class=wide>") == 1
     for title, notice in report.CAPTIONS.values():
         assert title and notice.endswith(".")
 

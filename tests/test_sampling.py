@@ -141,7 +141,7 @@ LAWS = {
 @pytest.mark.parametrize(("num_examples", "batch_size"), [(12, 3), (14, 4), (15, 2)])
 @pytest.mark.parametrize("name", sorted(LAWS))
 def test_streams_have_the_autocovariance_of_their_law(name, num_examples, batch_size):
-    """Blocks of epochs give independent estimates; |z| < 4.5 over some 12 lags (p = 1e-4 in all)."""
+    """Blocks of epochs give independent estimates; |z| < 4.5 over 12 lags (p = 1e-4)."""
     if num_examples % batch_size and name in ("flip_flop", "shuffle_once", "with_replacement"):
         pytest.skip("the law is tabulated for whole batches")
     law = LAWS[name](num_examples, batch_size)

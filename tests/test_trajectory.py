@@ -1,4 +1,4 @@
-"""Recording by chunks equals projecting at every step; the quadratic gradient is exact on quadratics."""
+"""Chunks equal projecting at every step; the quadratic gradient is exact on quadratics."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ RATE, MOMENTUM = 0.05, 0.9
 
 
 def quadratic(params, examples, weights):
-    """½ θᵀAθ + g_nᵀθ with A diagonal: the noise does not depend on θ, the full loss is quadratic."""
+    """½ θᵀAθ + g_nᵀθ, A diagonal: noise independent of θ, a quadratic full loss."""
     linear = jnp.sum(weights * (examples @ params)) / jnp.sum(weights)
     return 0.5 * jnp.sum(jnp.arange(1.0, D + 1) * params**2) + linear
 
@@ -109,7 +109,7 @@ def test_quadratic_full_gradient_is_exact_on_a_quadratic(run):
 
 
 def test_quadratic_full_gradient_follows_a_slow_error_between_anchors():
-    """With a true gradient off by a straight line in time the corrected model is exact, the raw one not."""
+    """A gradient off by a straight line in time: the corrected model is exact, the raw one not."""
     num_steps, steps = 40, np.array([0, 10, 20, 30, 40])
     weights = np.random.default_rng(0).normal(size=(num_steps + 1, 2))
     slope = np.array([0.1, -0.2])

@@ -7,14 +7,9 @@ for those who own the loop. The solver knows no network and writes no files.
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.density import SpectralDensity, spectral_density
 from antisgd.lanczos.iteration import extend, init, restart
+from antisgd.lanczos.memory import MemoryPlan, memory_plan
 from antisgd.lanczos.projection import Ritz, State, ritz
-from antisgd.lanczos.solver import (
-    Eigenpairs,
-    MemoryPlan,
-    Progress,
-    leading_eigenpairs,
-    memory_plan,
-)
+from antisgd.lanczos.solver import Eigenpairs, Progress, leading_eigenpairs
 
 __all__ = [
     "Certificate",

@@ -14,12 +14,11 @@ from antisgd.lanczos import certificate as certify
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.goal import Goal, Verdict, allowed, beyond_last, judge, make_goal, unwanted
 from antisgd.lanczos.iteration import Matvec, extend, init, inject, restart
+from antisgd.lanczos.memory import VECTORS_A_PAIR, capacity_of
 from antisgd.lanczos.projection import Ritz, State, multiplied, ritz
 
-__all__ = ["Eigenpairs", "MemoryPlan", "Progress", "leading_eigenpairs", "memory_plan"]
+__all__ = ["Eigenpairs", "Progress", "leading_eigenpairs"]
 
-# Basis vectors a pair: unrestarted Lanczos on power-law spectra needs 2.0 to 2.6.
-_VECTORS_A_PAIR = 2.5
 _SAMPLES = 16
 
 
@@ -45,15 +44,6 @@ class Progress(NamedTuple):
     converged: int
     wanted: int
     remaining: int
-
-
-class MemoryPlan(NamedTuple):
-    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host."""
-
-    basis_vectors: int
-    basis_bytes: int
-    vectors_bytes: int
-    host_bytes: int
 
 
 def leading_eigenpairs(
@@ -109,7 +99,7 @@ def leading_eigenpairs(
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
         state = init(matvec, dimension, key=key, block_size=block_size, start=start, dtype=dtype)
-    capacity = _capacity(state, k, memory)
+    capacity = capacity_of(state, k, memory)
     while True:
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
         values = pairs.values[: verdict.wanted]
@@ -127,41 +117,6 @@ def leading_eigenpairs(
         products = state.products + probe_products
         history = _record(state, products + _waiting(state), -1)
         state = state._replace(products=products, history=history)
-
-
-def memory_plan(
-    dimension: int, k: int, *, memory: int | None = None, itemsize: int = 4
-) -> MemoryPlan:
-    """What `leading_eigenpairs` will need, for spectra that fall like a power law.
-
-    Args:
-        dimension, k, memory: as there.
-        itemsize: bytes of a number, 4 in float32.
-    """
-    expected = min(dimension, int(_VECTORS_A_PAIR * k) + 32)
-    vectors = min(expected, memory // (dimension * itemsize)) if memory else expected
-    return MemoryPlan(
-        basis_vectors=vectors,
-        basis_bytes=vectors * dimension * itemsize,
-        vectors_bytes=k * dimension * itemsize,
-        host_bytes=8 * vectors * (2 * vectors + k),
-    )
-
-
-def _capacity(state: State, k: int, memory: int | None) -> int | None:
-    """Basis vectors that may be held, None for any number."""
-    if memory is None:
-        return None
-    segment = state.basis[0]
-    capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
-    needed = k + 4 * state.block_size + 8
-    if capacity < min(needed, segment.shape[1]):
-        raise MemoryError(
-            f"{k} eigenpairs need a basis of at least {needed} vectors, "
-            f"{needed * segment.shape[1] * segment.dtype.itemsize / 2**20:.0f} MiB; "
-            f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
-        )
-    return capacity
 
 
 def _converge(
@@ -295,7 +250,7 @@ def _progress(state: State, k: int) -> Progress:
     """Remaining products by the rate of the last two checks, before that by the rule of thumb."""
     checks = state.history[state.history[:, 1] >= 0][-2:]
     converged = int(checks[-1, 1]) if len(checks) else 0
-    remaining = max(0, int(_VECTORS_A_PAIR * k) - multiplied(state))
+    remaining = max(0, int(VECTORS_A_PAIR * k) - multiplied(state))
     if len(checks) == 2 and checks[1, 1] > checks[0, 1]:
         rate = (checks[1, 1] - checks[0, 1]) / (checks[1, 0] - checks[0, 0])
         remaining = max(0, int((k - converged) / rate) - int(state.products - checks[1, 0]))

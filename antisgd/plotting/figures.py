@@ -109,15 +109,15 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
         panels.variances_panel(variance, analysis, cross)
         panels.correlation_time_panel(time, analysis, cross, limit)
         variance.legend(loc="upper left", ncols=2)
-        time.legend(loc="lower left")
+        time.legend(loc="lower left", ncols=2)
         if not single:
             variance.set_title(title, pad=14)
             variance.label_outer()
             time.label_outer()
     if single:
         figure.suptitle(next(iter(analyses)))
-    _room(columns[0][0], above=0.3)
-    _room(columns[0][1], below=0.3)
+    _room(columns[0][0], above=0.4)
+    _room(columns[0][1], below=0.35)
     return figure
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "accuracy_panel",
@@ -241,6 +242,7 @@ def curve_panel(
         axis.axvspan(train_epochs, epochs[-1], color=GREY, alpha=0.2, lw=0,
                      label="analysis period")  # fmt: skip
     axis.set(xlabel="epoch", xlim=(0, epochs[-1]))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def accuracy_panel(axis: Axes, accuracy: np.ndarray, names: Sequence[str]) -> None:

@@ -116,8 +116,9 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
         A, b = map(np.asarray, slopes(origin, nothing, 0))
         later_A, later_b = slopes(origin, nothing, 11)
         elsewhere, gradient = jnp.linspace(0.3, 1.7, flat.size), nothing + 2.3
-        reached = step(elsewhere, gradient, 0)
-    if not np.allclose(reached, A @ elsewhere + b * float(gradient), rtol=1e-9):
+        reached = np.asarray(step(elsewhere, gradient, 0))
+        expected = A @ np.asarray(elsewhere) + b * float(gradient)
+    if not np.allclose(reached, expected, rtol=1e-9):
         raise ValueError("the optimiser is not linear in the gradient: it has no matrices A and b")
     if not np.allclose(A, later_A) or not np.allclose(b, later_b):
         raise ValueError(

@@ -1,0 +1,54 @@
+"""What a solve needs to hold, known before it starts."""
+
+from typing import NamedTuple
+
+from antisgd.lanczos.projection import State
+
+__all__ = ["VECTORS_A_PAIR", "MemoryPlan", "capacity_of", "memory_plan"]
+
+# Basis vectors a pair: unrestarted Lanczos on power-law spectra needs 2.0 to 2.6.
+VECTORS_A_PAIR = 2.5
+
+
+class MemoryPlan(NamedTuple):
+    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host."""
+
+    basis_vectors: int
+    basis_bytes: int
+    vectors_bytes: int
+    host_bytes: int
+
+
+def memory_plan(
+    dimension: int, k: int, *, memory: int | None = None, itemsize: int = 4
+) -> MemoryPlan:
+    """What `leading_eigenpairs` will need, for spectra that fall like a power law.
+
+    Args:
+        dimension, k, memory: as there.
+        itemsize: bytes of a number, 4 in float32.
+    """
+    expected = min(dimension, int(VECTORS_A_PAIR * k) + 32)
+    vectors = min(expected, memory // (dimension * itemsize)) if memory else expected
+    return MemoryPlan(
+        basis_vectors=vectors,
+        basis_bytes=vectors * dimension * itemsize,
+        vectors_bytes=k * dimension * itemsize,
+        host_bytes=8 * vectors * (2 * vectors + k),
+    )
+
+
+def capacity_of(state: State, k: int, memory: int | None) -> int | None:
+    """Basis vectors that may be held, None for any number."""
+    if memory is None:
+        return None
+    segment = state.basis[0]
+    capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
+    needed = k + 4 * state.block_size + 8
+    if capacity < min(needed, segment.shape[1]):
+        raise MemoryError(
+            f"{k} eigenpairs need a basis of at least {needed} vectors, "
+            f"{needed * segment.shape[1] * segment.dtype.itemsize / 2**20:.0f} MiB; "
+            f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
+        )
+    return capacity

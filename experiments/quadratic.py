@@ -1,0 +1,287 @@
+"""The theory against SGD on quadratics with really sampled batches (Eq. 2, 3, 6; Fig. 3; beyond).
+
+    python -m experiments.quadratic        some minutes on 2 cores, no data
+
+Measured means over independent replicas are compared with theory in standard errors, z:
+(a) variances and correlation times for every way to draw batches and three optimisers, (b) noise
+autocorrelations, (c) the position within the epoch, (d) finite windows, (e) Fig. 3.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+
+from antisgd import heavy_ball, results, sampling, theory
+from antisgd.plotting import quadratic as plots
+from experiments import flags as shared
+from experiments import quadratic_simulations as sim
+from experiments import quadratic_summary as texts
+from experiments import report, summary
+
+FLAGS = flags.FLAGS
+
+RATE, MOMENTUM, AVERAGE_DECAY = 0.1, 0.9, 0.9
+BATCH, STEPS = 4, 20
+EXAMPLES, RAGGED = BATCH * STEPS, BATCH * STEPS + 2
+DRIFTS = ("none", "mean", "mean_velocity", "line")
+
+
+class Size(NamedTuple):
+    """How much is simulated; the defaults are the experiment's.
+
+    Attributes:
+        replicas: independent runs of SGD.
+        curvatures: side by side.
+        epochs: of the recorded window of (a) and (b).
+        window_epochs: of the windows of (c) and (d).
+        settle_epochs: before them; the flattest direction relaxes in 7 epochs.
+        chunk: replicas simulated together.
+        dimension: of Fig. 3.
+        isotropic_steps: M of Fig. 3, whose window is ten epochs.
+        isotropic_batch: S of Fig. 3.
+    """
+
+    replicas: int = 2000
+    curvatures: int = 24
+    epochs: int = 41
+    window_epochs: int = 10
+    settle_epochs: int = 60
+    chunk: int = 250
+    dimension: int = 2500
+    isotropic_steps: int = 1200
+    isotropic_batch: int = 3
+
+
+class Part(NamedTuple):
+    """What a part found: label → quantity → comparison, and the curvatures or lags beside it."""
+
+    x: np.ndarray
+    found: dict[str, dict[str, sim.Comparison]]
+
+
+def main(argv: Any) -> None:
+    """Runs all parts with the flags' settings."""
+    del argv
+    run(Path(FLAGS.output_dir), FLAGS.seed, Size(), overwrite=FLAGS.overwrite)
+
+
+def run(folder: Path, seed: int, size: Size, *, overwrite: bool = False) -> None:
+    """Simulates, compares and writes arrays, figures, summary.json and the report."""
+    settings = {"seed": seed} | size._asdict()
+    folder = results.open_run(folder, settings, overwrite=overwrite)
+    keys = jax.random.split(jax.random.key(seed), 5)
+    table = laws(keys[0])
+    parts = {
+        "variances": variances(keys[1], table, size),
+        "autocorrelations": autocorrelations(keys[2], table, size),
+    } | windows(keys[3], table, size)
+    fig03 = isotropic(keys[4], size)
+    rows = [one for name, part in parts.items() for one in texts.part_rows(name, part)]
+    rows += [*texts.isotropic_rows(fig03), texts.overall_row(parts)]
+    panels = {f"quadratic_{name}": plots.BUILDERS[name](part) for name, part in parts.items()}
+    panels["fig03"] = plots.two_bases(fig03)
+    for name, panel in panels.items():
+        results.write_figure(folder / "figures" / name, panel)
+    for name, part in parts.items():
+        results.write_arrays(folder / f"{name}.npz", x=part.x, **_named(part))
+    results.write_arrays(folder / "isotropic.npz", **fig03)
+    results.write_json(folder / "summary.json", rows)
+    results.write_text(folder / "report.html", report.render(folder))
+    print(summary.table(rows))
+    print(f"figures, summary.json and report.html are in {folder}")
+
+
+def _named(part: Part) -> dict[str, np.ndarray]:
+    return {
+        f"{label}/{quantity}/{field}": getattr(one, field)
+        for label, quantities in part.found.items()
+        for quantity, one in quantities.items()
+        for field in ("measured", "error", "expected")
+    }
+
+
+def laws(key: jax.Array) -> dict[str, sim.Law]:
+    """Every way to draw batches, N = 80 or, where ragged, 82 examples, S = 4."""
+    even, ragged = (sim.examples(key, n) for n in (EXAMPLES, RAGGED))
+
+    def law(scheme, gradients, noise, cycle):
+        stream = sim.sampled_stream(scheme, gradients, BATCH, noise.variance)
+        return sim.Law(stream, noise, cycle)
+
+    plain = {
+        "with_replacement": (theory.with_replacement(EXAMPLES, BATCH), 1),
+        "independent_batches": (theory.independent_batches(EXAMPLES, BATCH), 1),
+        "without_replacement": (theory.without_replacement(STEPS, BATCH), STEPS),
+        "shuffle_once": (theory.shuffle_once(STEPS, BATCH), STEPS),
+        "flip_flop": (theory.flip_flop(STEPS, BATCH), 2 * STEPS),
+    }
+    table = {name: law(getattr(sampling, name), even, *rest) for name, rest in plain.items()}
+    table["drop_last"] = law(
+        sampling.drop_last, ragged, theory.drop_last(RAGGED, BATCH), RAGGED // BATCH
+    )
+    table["partial_last"] = law(
+        sampling.without_replacement, ragged, theory.partial_last(RAGGED, BATCH), STEPS + 1
+    )
+    table["spanning_batches"] = law(
+        sampling.spanning_batches, ragged, theory.spanning_batches(RAGGED, BATCH),
+        RAGGED // np.gcd(RAGGED, BATCH),
+    )  # fmt: skip
+    table["anti_pgd"] = sim.Law(sim.anti_pgd_stream(even), theory.anti_pgd(), 1)
+    return table
+
+
+def curvatures(size: Size) -> np.ndarray:
+    """λ from a twentieth of λ_cross to near the stability edge of Nesterov momentum."""
+    cross = theory.crossover_eigenvalue(RATE, MOMENTUM, STEPS)
+    edge = 2 * (1 + MOMENTUM) / (1 + 2 * MOMENTUM) / RATE
+    return np.geomspace(cross / 20, 0.9 * edge, size.curvatures)
+
+
+def _chunks(key: jax.Array, size: Size) -> Iterator[tuple[jax.Array, int]]:
+    for start in range(0, size.replicas, size.chunk):
+        yield jax.random.fold_in(key, start), min(size.chunk, size.replicas - start)
+
+
+def variances(key: jax.Array, table: dict[str, sim.Law], size: Size) -> Part:
+    """(a) Stationary variances and correlation times, [k], against Eq. 6 and its kin."""
+    x = curvatures(size)
+    plain = heavy_ball.heavy_ball(RATE, MOMENTUM)
+    nesterov = optax.sgd(RATE, MOMENTUM, nesterov=True)
+    cases = [(name, name, plain, 0.0) for name in table]
+    for name in ("without_replacement", "with_replacement"):
+        cases += [(f"nesterov_{name}", name, nesterov, 0.0)]
+        cases += [(f"average_{name}", name, plain, AVERAGE_DECAY)]
+    found = {}
+    for i, (label, name, optimizer, decay) in enumerate(cases):
+        law, settle = table[name], size.settle_epochs * STEPS
+        steps = law.cycle * round(size.epochs * STEPS / law.cycle)
+        samples = []
+        for one, replicas in _chunks(jax.random.fold_in(key, i), size):
+            noise = sim.noise_stream(law.stream, one, settle + steps, replicas)
+            weights = sim.simulate(noise, x, optimizer, settle, decay)
+            samples.append(sim.squares(weights))
+        found[label] = _compared(samples, *_expected(label, x, law.noise))
+    return Part(x, found)
+
+
+def _compared(samples: list, weight: np.ndarray, velocity: np.ndarray) -> dict:
+    theta, v = (np.concatenate(one) for one in zip(*samples, strict=True))
+    return {
+        "weight": sim.compare(theta, weight),
+        "velocity": sim.compare(v, velocity),
+        "correlation_time": sim.compare_ratio(2 * theta, v, 2 * weight / velocity),
+    }
+
+
+def _expected(label: str, x: np.ndarray, noise: theory.Noise) -> tuple[np.ndarray, np.ndarray]:
+    """Variances of the weights, or of their average, and of their steps."""
+    if not label.startswith(("nesterov", "average")):
+        return theory.stationary_variances(x, RATE, MOMENTUM, noise)
+    nesterov = label.startswith("nesterov")
+    system = theory.heavy_ball_system(RATE, MOMENTUM, nesterov=nesterov)
+    system = system if nesterov else theory.with_weight_average(system, AVERAGE_DECAY)
+    covariance, lagged = theory.stationary_covariance(x, system, noise)
+    place = 0 if nesterov else -1
+    weight = covariance[:, place, place]
+    return weight, 2 * (weight - lagged[:, place, place])
+
+
+def autocorrelations(key: jax.Array, table: dict[str, sim.Law], size: Size) -> Part:
+    """(b) Noise autocorrelations over three epochs of lags, in units of the theory's variance."""
+    lags = np.arange(3 * STEPS + 1)
+    found = {}
+    for i, (name, law) in enumerate(table.items()):
+        steps = law.cycle * round(size.epochs * STEPS / law.cycle)
+        one = jax.random.fold_in(key, i)
+        noise = sim.noise_stream(law.stream, one, steps + len(lags), size.replicas)
+        products = sim.lagged_products(noise, steps, lags[-1])
+        expected = theory.autocorrelation(law.noise, lags)
+        found[name] = {"autocorrelation": sim.compare_difference(products, expected)}
+    return Part(lags, found)
+
+
+def windows(key: jax.Array, table: dict[str, sim.Law], size: Size) -> dict[str, Part]:
+    """(c) Variances by position within the epoch, (d) in finite windows that start with one."""
+    x = curvatures(size)
+    settle, steps = size.settle_epochs * STEPS, size.window_epochs * STEPS
+    optimizer = heavy_ball.heavy_ball(RATE, MOMENTUM)
+    plain, white = "without_replacement", "with_replacement"
+    regimes = {plain: (plain, plain), white: (white, white), "switched": (plain, white)}
+    found, phase = {}, {}
+    for i, (label, names) in enumerate(regimes.items()):
+        before, after = (table[name] for name in names)
+        drifts, positions = {drift: [] for drift in DRIFTS}, []
+        for one, replicas in _chunks(jax.random.fold_in(key, i), size):
+            noise = _joined(one, before, after, settle, steps, replicas)
+            weights = sim.simulate(noise, x, optimizer, settle)
+            for drift in DRIFTS:
+                drifts[drift].append(sim.window_squares(weights, drift))
+            if label == plain:
+                positions.append(sim.position_squares(weights, STEPS))
+        for drift in DRIFTS:
+            expected = theory.window_variances(
+                x, RATE, MOMENTUM, after.noise, steps, drift=drift, start=before.noise
+            )
+            found[f"{label}_{drift}"] = _compared(drifts[drift], *expected[:2])
+        if positions:
+            expected = theory.phase_variances(x, RATE, MOMENTUM, after.noise)
+            phase[label] = _compared(positions, *expected)
+    return {"phase": Part(x, phase), "windows": Part(x, found)}
+
+
+def _joined(
+    key: jax.Array, before: sim.Law, after: sim.Law, settle: int, steps: int, replicas: int
+) -> np.ndarray:
+    first = sim.noise_stream(before.stream, key, settle + steps, replicas)
+    if before is after:
+        return first
+    second = sim.noise_stream(after.stream, jax.random.fold_in(key, 1), steps, replicas)
+    return np.concatenate([first[:settle], second])
+
+
+def isotropic(key: jax.Array, size: Size) -> dict[str, np.ndarray]:
+    """(e) Isotropic quadratic and noise: both bases, [d] each, and the expected values (Fig. 3).
+
+    η λ is that of λ_cross. Σ and Σ_v are those of the window, about their means.
+    """
+    M, settle = size.isotropic_steps, 4 * size.isotropic_steps
+    noise = sim.isotropic_noise(key, size.dimension, size.isotropic_batch, M, 14)
+    curvature = np.array([theory.crossover_eigenvalue(RATE, MOMENTUM, M)])
+    optimizer = heavy_ball.heavy_ball(RATE, MOMENTUM)
+    weights = sim.simulate(noise, curvature, optimizer, settle)[:, :, 0].astype(np.float32)
+    velocities = np.diff(weights, axis=0)
+    weights -= weights.mean(axis=0)
+    velocities -= velocities.mean(axis=0)
+    own = {"weight": (weights**2).mean(axis=0), "velocity": (velocities**2).mean(axis=0)}
+    values, vectors = np.linalg.eigh(weights.T @ weights / len(weights))
+    principal = {
+        "weight": values[::-1],
+        "velocity": ((velocities @ vectors[:, ::-1]) ** 2).mean(axis=0),
+    }
+    law = theory.without_replacement(M)
+    weight, velocity = (
+        theory.window_variances(curvature, RATE, MOMENTUM, law, 10 * M, drift=drift)[i]
+        for i, drift in enumerate(("mean", "mean_velocity"))
+    )
+    return (
+        {f"own_{name}": value for name, value in own.items()}
+        | {f"principal_{name}": value for name, value in principal.items()}
+        | {"expected_weight": weight, "expected_velocity": velocity}
+    )
+
+
+def define() -> None:
+    """Defines the experiment's flags."""
+    flags.DEFINE_integer("seed", 0, "Key of everything random.")
+    flags.DEFINE_string("output_dir", "runs/quadratic", "Run folder.")
+    flags.DEFINE_bool("overwrite", False, "Start afresh in a run folder that holds something.")
+
+
+if __name__ == "__main__":
+    define()
+    shared.run(main)

@@ -1,0 +1,52 @@
+"""The README runs: every Python block is executed, every command exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./]+)*)", README)))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
+def test_python_blocks_run(block, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_own_model_example_agrees_with_theory():
+    """The printed ratios of measured to predicted correlation time lie within a factor of two."""
+    example = next(block for block in BLOCKS if "leading_eigenpairs" in block)
+    check = example + "\nratio = measured.correlation_time / predicted\n"
+    check += "assert 0.5 < np.median(ratio) < 2, ratio\nassert pairs.converged.all()\n"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize(("module", "arguments"), COMMANDS, ids=str)
+def test_commands_have_modules_flags_and_presets(module, arguments):
+    assert (ROOT / (module.replace(".", "/") + ".py")).exists()
+    script = (
+        f"import sys; from absl import flags; import {module} as experiment; "
+        "flags.FLAGS(['x', *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", script, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_both_make_commands_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)$", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
