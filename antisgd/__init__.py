@@ -1,0 +1,34 @@
+"""How sampling shapes the noise of SGD, and the noise the weights. In reading order:
+
+    theory       what correlated noise does to the weights, in closed form
+    sampling     how examples are drawn, as schedules of indices
+    heavy_ball   Eq. 1 as an optax transformation, and the scan over a schedule
+    ensemble     many seeds at once
+    objective    mean loss, penalty, accuracy from an apply function
+    convolution, models, data      LeNet and ResNet-20 on CIFAR-10 and digits
+    hessian      Hessian-vector products over all the data
+    lanczos      a matvec to certified leading eigenpairs
+    trajectory   weights, velocities and gradient noise along directions
+    statistics   variances, correlation times, autocorrelations, fits
+    results      run folders
+    plotting     arrays to figures
+
+Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
+"""
+
+__all__ = [
+    "convolution",
+    "data",
+    "ensemble",
+    "heavy_ball",
+    "hessian",
+    "lanczos",
+    "models",
+    "objective",
+    "plotting",
+    "results",
+    "sampling",
+    "statistics",
+    "theory",
+    "trajectory",
+]

@@ -21,13 +21,15 @@ from antisgd.plotting import quadratic as plots
 from experiments import flags as shared
 from experiments import quadratic_simulations as sim
 from experiments import quadratic_summary as texts
-from experiments import report, summary
+from experiments import report
+from experiments.comparison import table as table_of
 
 FLAGS = flags.FLAGS
 
 RATE, MOMENTUM, AVERAGE_DECAY = 0.1, 0.9, 0.9
 BATCH, STEPS = 4, 20
 EXAMPLES, RAGGED = BATCH * STEPS, BATCH * STEPS + 2
+LAG_EPOCHS = 3
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 
 
@@ -39,18 +41,18 @@ class Size(NamedTuple):
         curvatures: side by side.
         epochs: of the recorded window of (a) and (b).
         window_epochs: of the windows of (c) and (d).
-        settle_epochs: before them; the flattest direction relaxes in 7 epochs.
+        settle_epochs: before them; the flattest direction relaxes in 3.3 epochs.
         chunk: replicas simulated together.
         dimension: of Fig. 3.
         isotropic_steps: M of Fig. 3, whose window is ten epochs.
         isotropic_batch: S of Fig. 3.
     """
 
-    replicas: int = 2000
+    replicas: int = 1000
     curvatures: int = 24
-    epochs: int = 41
+    epochs: int = 20
     window_epochs: int = 10
-    settle_epochs: int = 60
+    settle_epochs: int = 30
     chunk: int = 250
     dimension: int = 2500
     isotropic_steps: int = 1200
@@ -74,13 +76,14 @@ def run(folder: Path, seed: int, size: Size, *, overwrite: bool = False) -> None
     """Simulates, compares and writes arrays, figures, summary.json and the report."""
     settings = {"seed": seed} | size._asdict()
     folder = results.open_run(folder, settings, overwrite=overwrite)
-    keys = jax.random.split(jax.random.key(seed), 5)
+    keys = jax.random.split(jax.random.key(seed), 3)
     table = laws(keys[0])
+    noise = sampled_noise(keys[1], table, size)
     parts = {
-        "variances": variances(keys[1], table, size),
-        "autocorrelations": autocorrelations(keys[2], table, size),
-    } | windows(keys[3], table, size)
-    fig03 = isotropic(keys[4], size)
+        "variances": variances(table, noise, size),
+        "autocorrelations": autocorrelations(table, noise, size),
+    } | windows(table, noise, size)
+    fig03 = isotropic(keys[2], size)
     rows = [one for name, part in parts.items() for one in texts.part_rows(name, part)]
     rows += [*texts.isotropic_rows(fig03), texts.overall_row(parts)]
     panels = {f"quadratic_{name}": plots.BUILDERS[name](part) for name, part in parts.items()}
@@ -92,7 +95,7 @@ def run(folder: Path, seed: int, size: Size, *, overwrite: bool = False) -> None
     results.write_arrays(folder / "isotropic.npz", **fig03)
     results.write_json(folder / "summary.json", rows)
     results.write_text(folder / "report.html", report.render(folder))
-    print(summary.table(rows))
+    print(table_of(rows))
     print(f"figures, summary.json and report.html are in {folder}")
 
 
@@ -136,20 +139,33 @@ def laws(key: jax.Array) -> dict[str, sim.Law]:
 
 
 def curvatures(size: Size) -> np.ndarray:
-    """λ from a twentieth of λ_cross to near the stability edge of Nesterov momentum."""
+    """λ from a tenth of λ_cross to near the stability edge of Nesterov momentum."""
     cross = theory.crossover_eigenvalue(RATE, MOMENTUM, STEPS)
     edge = 2 * (1 + MOMENTUM) / (1 + 2 * MOMENTUM) / RATE
-    return np.geomspace(cross / 20, 0.9 * edge, size.curvatures)
+    return np.geomspace(cross / 10, 0.9 * edge, size.curvatures)
 
 
-def _chunks(key: jax.Array, size: Size) -> Iterator[tuple[jax.Array, int]]:
+def sampled_noise(key: jax.Array, table: dict[str, sim.Law], size: Size) -> dict[str, np.ndarray]:
+    """Each law's noise for all parts, [steps, replicas]: to settle, a window, and lags beyond."""
+    steps = (size.settle_epochs + size.epochs + 2 + LAG_EPOCHS) * STEPS + 1
+    return {
+        name: sim.noise_stream(law.stream, jax.random.fold_in(key, i), steps, size.replicas)
+        for i, (name, law) in enumerate(table.items())
+    }
+
+
+def _whole_cycles(law: sim.Law, size: Size) -> int:
+    return law.cycle * round(size.epochs * STEPS / law.cycle)
+
+
+def _chunks(noise: np.ndarray, size: Size) -> Iterator[np.ndarray]:
     for start in range(0, size.replicas, size.chunk):
-        yield jax.random.fold_in(key, start), min(size.chunk, size.replicas - start)
+        yield noise[:, start : start + size.chunk]
 
 
-def variances(key: jax.Array, table: dict[str, sim.Law], size: Size) -> Part:
+def variances(table: dict[str, sim.Law], noise: dict[str, np.ndarray], size: Size) -> Part:
     """(a) Stationary variances and correlation times, [k], against Eq. 6 and its kin."""
-    x = curvatures(size)
+    x, settle = curvatures(size), size.settle_epochs * STEPS
     plain = heavy_ball.heavy_ball(RATE, MOMENTUM)
     nesterov = optax.sgd(RATE, MOMENTUM, nesterov=True)
     cases = [(name, name, plain, 0.0) for name in table]
@@ -157,15 +173,13 @@ def variances(key: jax.Array, table: dict[str, sim.Law], size: Size) -> Part:
         cases += [(f"nesterov_{name}", name, nesterov, 0.0)]
         cases += [(f"average_{name}", name, plain, AVERAGE_DECAY)]
     found = {}
-    for i, (label, name, optimizer, decay) in enumerate(cases):
-        law, settle = table[name], size.settle_epochs * STEPS
-        steps = law.cycle * round(size.epochs * STEPS / law.cycle)
-        samples = []
-        for one, replicas in _chunks(jax.random.fold_in(key, i), size):
-            noise = sim.noise_stream(law.stream, one, settle + steps, replicas)
-            weights = sim.simulate(noise, x, optimizer, settle, decay)
-            samples.append(sim.squares(weights))
-        found[label] = _compared(samples, *_expected(label, x, law.noise))
+    for label, name, optimizer, decay in cases:
+        steps = settle + _whole_cycles(table[name], size)
+        samples = [
+            sim.squares(sim.simulate(chunk, x, optimizer, settle, decay))
+            for chunk in _chunks(noise[name][:steps], size)
+        ]
+        found[label] = _compared(samples, *_expected(label, x, table[name].noise))
     return Part(x, found)
 
 
@@ -191,57 +205,43 @@ def _expected(label: str, x: np.ndarray, noise: theory.Noise) -> tuple[np.ndarra
     return weight, 2 * (weight - lagged[:, place, place])
 
 
-def autocorrelations(key: jax.Array, table: dict[str, sim.Law], size: Size) -> Part:
+def autocorrelations(table: dict[str, sim.Law], noise: dict[str, np.ndarray], size: Size) -> Part:
     """(b) Noise autocorrelations over three epochs of lags, in units of the theory's variance."""
-    lags = np.arange(3 * STEPS + 1)
+    lags = np.arange(LAG_EPOCHS * STEPS + 1)
     found = {}
-    for i, (name, law) in enumerate(table.items()):
-        steps = law.cycle * round(size.epochs * STEPS / law.cycle)
-        one = jax.random.fold_in(key, i)
-        noise = sim.noise_stream(law.stream, one, steps + len(lags), size.replicas)
-        products = sim.lagged_products(noise, steps, lags[-1])
+    for name, law in table.items():
+        recorded = noise[name][size.settle_epochs * STEPS :]
+        products = sim.lagged_products(recorded, _whole_cycles(law, size), lags[-1])
         expected = theory.autocorrelation(law.noise, lags)
         found[name] = {"autocorrelation": sim.compare_difference(products, expected)}
     return Part(lags, found)
 
 
-def windows(key: jax.Array, table: dict[str, sim.Law], size: Size) -> dict[str, Part]:
+def windows(table: dict[str, sim.Law], noise: dict[str, np.ndarray], size: Size) -> dict[str, Part]:
     """(c) Variances by position within the epoch, (d) in finite windows that start with one."""
-    x = curvatures(size)
-    settle, steps = size.settle_epochs * STEPS, size.window_epochs * STEPS
+    x, settle = curvatures(size), size.settle_epochs * STEPS
+    end = settle + size.window_epochs * STEPS
     optimizer = heavy_ball.heavy_ball(RATE, MOMENTUM)
     plain, white = "without_replacement", "with_replacement"
-    regimes = {plain: (plain, plain), white: (white, white), "switched": (plain, white)}
     found, phase = {}, {}
-    for i, (label, names) in enumerate(regimes.items()):
-        before, after = (table[name] for name in names)
+    regimes = {plain: (plain, plain), white: (white, white), "switched": (plain, white)}
+    for label, (before, after) in regimes.items():
+        joined = np.concatenate([noise[before][:settle], noise[after][settle:end]])
         drifts, positions = {drift: [] for drift in DRIFTS}, []
-        for one, replicas in _chunks(jax.random.fold_in(key, i), size):
-            noise = _joined(one, before, after, settle, steps, replicas)
-            weights = sim.simulate(noise, x, optimizer, settle)
+        for chunk in _chunks(joined, size):
+            weights = sim.simulate(chunk, x, optimizer, settle)
+            positions.append(sim.position_squares(weights, STEPS))
             for drift in DRIFTS:
                 drifts[drift].append(sim.window_squares(weights, drift))
-            if label == plain:
-                positions.append(sim.position_squares(weights, STEPS))
+        law, start = table[after].noise, table[before].noise
         for drift in DRIFTS:
             expected = theory.window_variances(
-                x, RATE, MOMENTUM, after.noise, steps, drift=drift, start=before.noise
+                x, RATE, MOMENTUM, law, end - settle, drift=drift, start=start
             )
             found[f"{label}_{drift}"] = _compared(drifts[drift], *expected[:2])
-        if positions:
-            expected = theory.phase_variances(x, RATE, MOMENTUM, after.noise)
-            phase[label] = _compared(positions, *expected)
+        if label == plain:
+            phase[label] = _compared(positions, *theory.phase_variances(x, RATE, MOMENTUM, law))
     return {"phase": Part(x, phase), "windows": Part(x, found)}
-
-
-def _joined(
-    key: jax.Array, before: sim.Law, after: sim.Law, settle: int, steps: int, replicas: int
-) -> np.ndarray:
-    first = sim.noise_stream(before.stream, key, settle + steps, replicas)
-    if before is after:
-        return first
-    second = sim.noise_stream(after.stream, jax.random.fold_in(key, 1), steps, replicas)
-    return np.concatenate([first[:settle], second])
 
 
 def isotropic(key: jax.Array, size: Size) -> dict[str, np.ndarray]:

@@ -205,16 +205,21 @@ def isotropic_noise(
         )
     draw_key, order_key = jax.random.split(key)
     drawn = jax.random.normal(draw_key, (num_examples, dimension))
-    gradients = jnp.linalg.qr(drawn - drawn.mean(axis=0, keepdims=True))[0] * np.sqrt(
-        num_examples - 1
-    )
+    centred = np.asarray(drawn - drawn.mean(axis=0, keepdims=True))
+    gradients = jnp.asarray(np.linalg.qr(centred)[0]) * np.sqrt(num_examples - 1)
     variance = theory.without_replacement(steps_per_epoch, batch_size).variance
 
-    def epoch_noise(epoch):
-        drawn = sampling.without_replacement(order_key, epoch, num_examples, batch_size)
-        return gradients[drawn.indices].mean(axis=1) / np.sqrt(variance)
+    noise = _reshuffled(gradients / np.sqrt(variance), order_key, batch_size, epochs)
+    return noise.reshape(-1, dimension)
 
-    return jnp.concatenate([jax.jit(epoch_noise)(epoch) for epoch in range(epochs)])
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _reshuffled(gradients, key, batch_size, epochs):
+    def epoch_noise(epoch):
+        drawn = sampling.without_replacement(key, epoch, len(gradients), batch_size)
+        return gradients[drawn.indices].mean(axis=1)
+
+    return jax.lax.map(epoch_noise, jnp.arange(epochs))
 
 
 def lagged_products(noise: np.ndarray, num_steps: int, max_lag: int) -> np.ndarray:

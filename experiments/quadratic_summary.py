@@ -58,8 +58,9 @@ def overall_row(parts: dict[str, Any]) -> dict[str, Any]:
     ]
     z = np.abs(np.concatenate(z))
     return row("largest_z", "all", "largest |z| of all values", z.max(), n=z.size,
-               note=f"theory of {z.size} independent normal values: about "
-               f"{np.sqrt(2 * np.log(z.size)):.1f}; {np.mean(z > 2):.1%} exceed 2 (normal: 4.6%)")  # fmt: skip
+               note=f"of {z.size} independent normal values: about "
+               f"{np.sqrt(2 * np.log(z.size)):.1f}; {np.mean(z > 2):.1%} exceed 2 "
+               "(normal: 4.6%); values of one law share their noise")  # fmt: skip
 
 
 def isotropic_rows(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -88,9 +89,11 @@ def isotropic_rows(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return rows
 
 
-def _spread_row(basis: str, name: str, quantity: str, values: np.ndarray, theory: float):
+def _spread_row(
+    basis: str, name: str, quantity: str, values: np.ndarray, theory: float
+) -> dict[str, Any]:
     low, high = np.percentile(values, [10, 90])
-    return row(f"isotropic_{basis}_{name}", "Fig. 3", f"90th over 10th percentile of the {quantity}",
-               high / low, unit="1", n=values.size,
+    return row(f"isotropic_{basis}_{name}", "Fig. 3", f"90th over 10th percentile, {quantity}",
+               high / low, n=values.size,
                note=f"mean {values.mean():.4g}, theory {theory:.4g} in every direction; from "
                f"{values.min():.3g} to {values.max():.3g}")  # fmt: skip

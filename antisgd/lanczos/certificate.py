@@ -125,8 +125,12 @@ def probe(
 
 
 def first_unidentifiable(values: np.ndarray, noise: float) -> int:
-    """Index of the first pair nearer than the noise to the next, the number of pairs if none."""
-    close = np.flatnonzero(np.abs(np.diff(values)) < noise)
+    """Index of the first pair nearer than the noise to another, the number of pairs if none."""
+    order = np.argsort(values)
+    gaps = np.diff(values[order], prepend=-np.inf, append=np.inf)
+    nearest = np.empty(len(values))
+    nearest[order] = np.minimum(gaps[:-1], gaps[1:])
+    close = np.flatnonzero(nearest < noise)
     return int(close[0]) if len(close) else len(values)
 
 

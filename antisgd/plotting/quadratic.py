@@ -61,7 +61,7 @@ def variances(part: Any) -> Figure:
             for i, name in enumerate(names):
                 _compared(axis, part.x, part.found[name][quantity], _PALETTE[i], _title(name))
             axis.set(xscale="log", yscale="log", ylabel=_WORDS[quantity])
-        row[1].legend(loc="lower left")
+        row[1].legend(loc="upper right")
     for axis in axes[-1]:
         axis.set_xlabel(panels.EIGENVALUE)
     return figure
@@ -84,7 +84,7 @@ def autocorrelations(part: Any) -> Figure:
         axis.plot(part.x[1:], one.expected[1:], color=panels.THEORY, linewidth=1)
         axis.errorbar(part.x[1:], one.measured[1:], 2 * one.error[1:], fmt="o",
                       color=panels.NOISE, markersize=2, elinewidth=0.7)  # fmt: skip
-        axis.set_title(_title(name))
+        axis.set_title(_title(name), loc="right")
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for axis in axes[-1]:
         axis.set_xlabel("lag (update steps)")
@@ -107,7 +107,8 @@ def phase(part: Any) -> Figure:
             column = _Column(*(getattr(one, f)[:, k] / scale for f in _Column._fields))
             _compared(axis, position, column, colour, f"$\\lambda$ = {part.x[k]:.2g}")
         axis.set(xlabel="step within the epoch", ylabel=f"{quantity} variance over its mean")
-    axes[0, 0].legend(loc="lower left")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(picked))
     return figure
 
 
@@ -128,7 +129,7 @@ def windows(part: Any) -> Figure:
             axis.label_outer()
         column[0].set_title(_REGIMES[regime])
         column[1].set_xlabel(panels.EIGENVALUE)
-    axes[0, 1].legend(loc="upper right")
+    axes[0, 0].legend(loc="upper right")
     return figure
 
 
