@@ -34,7 +34,7 @@ __all__ = [
     "window_squares",
 ]
 
-DEGREES_OF_FREEDOM = 5.0
+DEGREES_OF_FREEDOM = 5
 
 
 class Law(NamedTuple):
@@ -103,7 +103,8 @@ def _compared(
 
 def examples(key: jax.Array, num_examples: int) -> jax.Array:
     """Student-t per-example gradients ε_n, [N], of mean 0 and C₀ = Σε²/(N−1) = 1 exactly."""
-    drawn = jax.random.t(key, DEGREES_OF_FREEDOM, (num_examples,))
+    normal = jax.random.normal(key, (DEGREES_OF_FREEDOM + 1, num_examples))
+    drawn = normal[0] / jnp.sqrt((normal[1:] ** 2).mean(axis=0))
     centred = drawn - drawn.mean()
     return centred / centred.std(ddof=1)
 

@@ -164,16 +164,17 @@ def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdi
 
 
 def _check_due(state: State, k: int) -> bool:
-    """Checks are spaced by products, so that their cost stays small; the state alone decides."""
-    if multiplied(state) < min(k + state.block_size, state.basis[0].shape[1]):
+    """Checks take some m³ operations, so larger m are spaced wider; the state alone decides."""
+    m = multiplied(state)
+    if m < min(k + state.block_size, state.basis[0].shape[1]):
         return False
     if not len(state.history):
         return True
     last, converged = state.history[-1]
     if state.products == last:
         return True
-    pause = 0 if converged < 0 else max(state.block_size, multiplied(state) // 32)
-    return bool(state.products >= last + pause)
+    pause = max(state.block_size, min(m // 32, m**2 // 2**15))
+    return bool(state.products >= last + pause * (converged >= 0))
 
 
 def _probe(
