@@ -11,13 +11,21 @@ from experiments import quadratic
 from experiments import quadratic_simulations as sim
 
 SIZE = quadratic.Size(
-    replicas=50, curvatures=4, epochs=4, window_epochs=3, settle_epochs=16, dimension=20,
+    replicas=200, curvatures=4, epochs=8, window_epochs=3, settle_epochs=20, dimension=20,
     isotropic_steps=30, isotropic_batch=2,
 )  # fmt: skip
 SCHEMES = {"with_replacement", "independent_batches", "without_replacement", "shuffle_once",
            "flip_flop", "drop_last", "partial_last", "spanning_batches", "anti_pgd"}  # fmt: skip
 FIGURES = ("fig03", "quadratic_variances", "quadratic_autocorrelations", "quadratic_phase",
            "quadratic_windows")  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Most of a toy run is compilation; results do not depend on how much is optimised."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

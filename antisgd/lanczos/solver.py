@@ -99,19 +99,18 @@ def leading_eigenpairs(
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
-        if block_size is None:
-            block_size = max(1, min(8, k // 50))
-        state = init(matvec, dimension, key=key, block_size=block_size, start=start, dtype=dtype)
+        block = block_size or max(1, min(8, k // 50))
+        state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
     capacity = capacity_of(state, k, memory)
     while True:
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
-        values = pairs.values[: verdict.wanted]
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
         probing = probe_products > 0 and verdict.complete
-        found = _probe(matvec, state, goal, values, vectors, probe_products * probing)
+        found = _probe(
+            matvec, state, goal, pairs.values[: verdict.wanted], vectors, probe_products * probing
+        )
         if not len(found) or _spent(state, max_products):
-            missed = len(found) if probing else None
-            pairs = _certify(matvec, state, goal, pairs, vectors, missed)
+            pairs = _certify(matvec, state, goal, pairs, vectors, len(found) if probing else None)
             _warn(pairs, goal)
             return pairs
         del vectors
@@ -164,7 +163,10 @@ def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdi
 
 
 def _check_due(state: State, k: int) -> bool:
-    """Checks take some m³ operations, so larger m are spaced wider; the state alone decides."""
+    """Whether a look at the Ritz pairs, some m³ operations, is worth it; the state alone decides.
+
+    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted.
+    """
     m = multiplied(state)
     if m < min(k + state.block_size, state.basis[0].shape[1]):
         return False
@@ -173,7 +175,7 @@ def _check_due(state: State, k: int) -> bool:
     last, converged = state.history[-1]
     if state.products == last:
         return True
-    pause = max(state.block_size, min(m // 32, m**2 // 2**15))
+    pause = max(state.block_size, min(m // 32, m**2 // 2**15), (k - converged) // 2)
     return bool(state.products >= last + pause * (converged >= 0))
 
 
