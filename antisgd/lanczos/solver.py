@@ -99,7 +99,7 @@ def leading_eigenpairs(
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
-        block = block_size or max(1, min(8, k // 50))
+        block = max(1, min(8, k // 50)) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
     capacity = capacity_of(state, k, memory)
     while True:
