@@ -10,6 +10,8 @@ from antisgd import results
 from experiments import quadratic
 from experiments import quadratic_simulations as sim
 
+pytestmark = pytest.mark.slow
+
 SIZE = quadratic.Size(
     replicas=200, curvatures=4, epochs=8, window_epochs=3, settle_epochs=20, dimension=20,
     isotropic_steps=30, isotropic_batch=2,
