@@ -67,6 +67,8 @@ def test_principal_components_look_anisotropic_where_nothing_is(finished):
     own, principal = (2 * found[f"{basis}_weight"] / found[f"{basis}_velocity"]
                       for basis in ("own", "principal"))  # fmt: skip
     assert principal.max() / principal.min() > 3 * own.max() / own.min()
+    speeds = found["own_velocity"], found["principal_velocity"]
+    assert speeds[1].max() / speeds[1].min() > 1.3 * speeds[0].max() / speeds[0].min()
     # A rotation keeps the traces.
     for name in ("weight", "velocity"):
         totals = [found[f"{basis}_{name}"].sum(dtype=np.float64) for basis in ("own", "principal")]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from antisgd.plotting import panels
-from antisgd.plotting.figures import PAGE, _figure, _styled
+from antisgd.plotting.figures import PAGE, _figure, _room, _styled
 
 __all__ = ["BUILDERS", "autocorrelations", "phase", "two_bases", "variances", "windows"]
 
@@ -62,6 +62,7 @@ def variances(part: Any) -> Figure:
                 _compared(axis, part.x, part.found[name][quantity], _PALETTE[i], _title(name))
             axis.set(xscale="log", yscale="log", ylabel=_WORDS[quantity])
         row[1].legend(loc="upper right")
+        _room(row[1], above=0.25)
     for axis in axes[-1]:
         axis.set_xlabel(panels.EIGENVALUE)
     return figure
