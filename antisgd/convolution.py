@@ -6,6 +6,7 @@ the patches leaves its result in the same layout. Kernels keep flax's layout [kh
 """
 
 from collections.abc import Callable
+from string import ascii_uppercase
 from typing import NamedTuple
 
 import jax
@@ -96,9 +97,18 @@ def _same(size: int, window: int, stride: int) -> tuple[int, int]:
 
 
 def _product(kernels: Array, patches: Array) -> Array:
-    # One long row per feature: a product of two matrices, whatever the shape of the maps.
+    """[k, f], [k, H, W, n] -> [f, H, W, n], as a product of two matrices."""
     rows, *shape = patches.shape
-    return jnp.einsum("kf,kp->fp", kernels, patches.reshape(rows, -1)).reshape(-1, *shape)
+    # Adding nothing makes both vary over the same axes of a device mesh, as shard_map asks.
+    kernels = kernels + jnp.zeros_like(patches, shape=())
+    patches = patches.reshape(rows, -1) + jnp.zeros_like(kernels, shape=())
+    product = _contraction.bind(
+        kernels,
+        patches,
+        terms=("kf", "kp", "fp"),
+        precision=jax.config.jax_default_matmul_precision,
+    )
+    return product.reshape(-1, *shape)
 
 
 @jax.custom_jvp
@@ -111,8 +121,9 @@ def _maximum_jvp(primals, tangents):
     # The default derivative of a maximum counts ties and divides: three more passes over blocks.
     (y,), (t,) = primals, tangents
     z = _maximum(y)
-    first, second, third = (y[i] == z for i in range(3))
-    return z, jnp.where(first, t[0], jnp.where(second, t[1], jnp.where(third, t[2], t[3])))
+    winner = jnp.where(y[0] == z, 0, jnp.where(y[1] == z, 1, jnp.where(y[2] == z, 2, 3)))
+    member = lax.broadcasted_iota(winner.dtype, y.shape, 0)
+    return z, jnp.sum(jnp.where(member == winner[None], t, 0), 0)
 
 
 def _patches(maps: Array, window: Window, stride: int, padding: Padding) -> Array:
@@ -229,3 +240,60 @@ ad.deflinear2(_to_maps, lambda cotangent, _: [_transposed(cotangent)])
 mlir.register_lowering(
     _to_maps, mlir.lower_fun(_transposed_in_a_loop, multiple_results=False), platform="cpu"
 )
+
+
+# The product and its two transposes: each contracts two of the matrices kf, kp, fp to the third.
+# JAX's transpose of a product would give patches with the pixels first, and turning these around
+# takes as long as the product.
+
+
+def _contracted(left, right, terms, precision):
+    first, second, result = terms
+    batch = "".join(letter for letter in second[:-2] if letter not in first)
+    if batch and first.endswith("kf"):
+        # Only batch axes of the first factor come first in the result of one matrix product.
+        sizes = [right.shape[second.index(letter)] for letter in batch]
+        left, first = jnp.broadcast_to(left, (*sizes, *left.shape)), batch + first
+    return jnp.einsum(f"{first},{second}->{result}", left, right, precision=precision)
+
+
+def _contracted_shape(left, right, terms, precision):
+    del precision
+    sizes = dict(zip(terms[0], left.shape, strict=True))
+    sizes.update(zip(terms[1], right.shape, strict=True))
+    return left.update(shape=tuple(sizes[letter] for letter in terms[2]))
+
+
+def _contracted_batch(factors, axes, terms, precision):
+    letter = next(letter for letter in ascii_uppercase if letter not in "".join(terms))
+    mapped = [axis is not None for axis in axes]
+    factors = [
+        jnp.moveaxis(factor, axis, 0) if is_mapped else factor
+        for factor, axis, is_mapped in zip(factors, axes, mapped, strict=True)
+    ]
+    terms = tuple(
+        letter + term if is_mapped else term
+        for term, is_mapped in zip(terms, (*mapped, True), strict=True)
+    )
+    return _contraction.bind(*factors, terms=terms, precision=precision), 0
+
+
+def _contracted_transpose(cotangent, place, factors, terms, precision):
+    other = 1 - place
+    pairs = [(terms[2], cotangent), (terms[other], factors[other])]
+    # In this order the letters of the result are in the order in which they are wanted.
+    (first, left), (second, right) = sorted(pairs, key=lambda pair: _ORDER.index(pair[0][-2:]))
+    return _contraction.bind(left, right, terms=(first, second, terms[place]), precision=precision)
+
+
+_ORDER = ("kf", "kp", "fp")
+_contraction = Primitive("contraction")
+_contraction.def_impl(_contracted)
+_contraction.def_abstract_eval(_contracted_shape)
+ad.defbilinear(
+    _contraction,
+    lambda cotangent, *factors, **static: _contracted_transpose(cotangent, 0, factors, **static),
+    lambda cotangent, *factors, **static: _contracted_transpose(cotangent, 1, factors, **static),
+)
+batching.primitive_batchers[_contraction] = _contracted_batch
+mlir.register_lowering(_contraction, mlir.lower_fun(_contracted, multiple_results=False))

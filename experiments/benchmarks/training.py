@@ -1,0 +1,235 @@
+"""LeNet's training step against PyTorch and flax's convolution: targets P1 and P2.
+
+    python -m experiments.benchmarks.training
+
+Random pictures of CIFAR-10's size, batches of 50, float32. Contenders take turns, so that a change
+of the machine's load meets all of them; a ratio is the median over the turns. Compile times are
+apart. PyTorch trains eagerly in both memory formats and with one and all threads, the best counts;
+without it (`pip install '.[peers]'`) P1 and P2 are left out. The whole epoch needs CIFAR-10 under
+ANTISGD_DATA_DIR. Last comes one JSON line of the ratios.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from antisgd import data, ensemble, heavy_ball, models, objective, sampling
+
+BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 50, 5e-3, 0.9, 1e-4
+NUM_EXAMPLES = 2000
+SEEDS = 4
+# Multiply-adds of a picture: two convolutions and three dense layers forward, twice that backward
+# but for the gradient of the pictures.
+FORWARD = (32 * 32 * 75 * 6, 16 * 16 * 150 * 16, 1024 * 120 + 120 * 84 + 84 * 10)
+STEP_FLOPS = 2 * BATCH_SIZE * (3 * sum(FORWARD) - FORWARD[0])
+
+
+class LibraryLeNet(nn.Module):
+    """The same network from flax's own layers."""
+
+    @nn.compact
+    def __call__(self, x):
+        for features in (6, 16):
+            x = nn.max_pool(nn.relu(nn.Conv(features, (5, 5))(x)), (2, 2), (2, 2))
+        x = x.reshape(len(x), -1)
+        for width in (120, 84):
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=10, help="timings of each contender")
+    parser.add_argument("--epoch_pictures", type=int, default=50_000, help="0: no whole epoch")
+    arguments = parser.parse_args()
+    if jax.config.jax_num_cpu_devices == -1:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    print(
+        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}; "
+        f"Python {platform.python_version()}, jax {jax.__version__}, load {os.getloadavg()[0]:.1f}"
+    )
+    examples = data.Examples(
+        jax.random.normal(jax.random.key(0), (NUM_EXAMPLES, 32, 32, 3)),
+        jax.random.randint(jax.random.key(1), (NUM_EXAMPLES,), 0, 10),
+    )
+    contenders = {
+        "antisgd, one network": our_steps(models.lenet(), examples, 1),
+        f"antisgd, {SEEDS} networks": our_steps(models.lenet(), examples, SEEDS),
+    }
+    if jax.default_backend() != "cpu":
+        for seeds in (8, 20, 40):
+            contenders[f"antisgd, {seeds} networks"] = our_steps(models.lenet(), examples, seeds)
+    library = {"flax nn.Conv, one network": our_steps(LibraryLeNet(), examples, 1)}
+    with get_context("spawn").Pool(os.cpu_count(), _one_thread) as pool:
+        theirs = torch_steps(pool)
+        times = take_turns(contenders | theirs, arguments.turns) | take_turns(library, 2)
+    report(times, peak_gflops())
+    if arguments.epoch_pictures:
+        whole_epoch(arguments.epoch_pictures, np.median(times["antisgd, one network"]))
+    print(json.dumps(ratios(times)))
+
+
+def our_steps(model: nn.Module, examples: data.Examples, seeds: int) -> Callable[[], int]:
+    """A compiled epoch of the ensemble; a call runs it and returns the steps of all networks."""
+    loss = objective.make_loss(model.apply, WEIGHT_DECAY)
+    optimizer = heavy_ball.heavy_ball(LEARNING_RATE, MOMENTUM)
+    epoch = ensemble.make_epoch(
+        loss, lambda epoch: optimizer, [sampling.without_replacement], BATCH_SIZE
+    )
+    init_keys, stream_keys = ensemble.network_keys(0, seeds)
+    init = partial(model.init, images=examples.images[:1])
+    if isinstance(model, LibraryLeNet):
+        init = partial(model.init, x=examples.images[:1])
+    states = ensemble.init(init, optimizer, init_keys)
+    states, keys = ensemble.over_devices((states, stream_keys))
+    start = time.perf_counter()
+    compiled = epoch.lower(states, keys, 0, examples).compile()
+    print(f"compiled {type(model).__name__} x {seeds} in {time.perf_counter() - start:.1f} s")
+    held = [states]
+
+    def run() -> int:
+        held[0], losses = compiled(held[0], keys, 0, examples)
+        return jax.block_until_ready(losses).size
+
+    return run
+
+
+def torch_steps(pool: Any) -> dict[str, Callable[[], int]]:
+    """PyTorch's eager loops: one network with one or all threads, and one network a core."""
+    if importlib.util.find_spec("torch") is None:
+        print("torch is not installed: no P1, no P2")
+        return {}
+    contenders = {}
+    for layout in ("contiguous_format", "channels_last"):
+        for threads in sorted({1, os.cpu_count()}):
+            name = f"PyTorch {layout}, {threads} threads"
+            contenders[name] = partial(_torch_epoch, layout, threads)
+        name = f"PyTorch {layout}, a network a core"
+        work = [(layout, 1)] * os.cpu_count()
+        contenders[name] = lambda work=work: sum(pool.starmap(_torch_epoch, work, 1))
+    return contenders
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+_NETWORKS: dict[str, Any] = {}
+
+
+def _torch_epoch(layout: str, threads: int) -> int:
+    import torch
+
+    torch.set_num_threads(threads)
+    if layout not in _NETWORKS:
+        _NETWORKS[layout] = _torch_network(getattr(torch, layout))
+    network, optimizer, images, labels = _NETWORKS[layout]
+    batches = torch.randperm(NUM_EXAMPLES).split(BATCH_SIZE)
+    for batch in batches:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    return len(batches)
+
+
+def _torch_network(layout: Any) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+
+    network = torch.nn.Sequential(
+        *(Conv2d(3, 6, 5, padding=2), ReLU(), MaxPool2d(2)),
+        *(Conv2d(6, 16, 5, padding=2), ReLU(), MaxPool2d(2), Flatten()),
+        *(Linear(1024, 120), ReLU(), Linear(120, 84), ReLU(), Linear(84, 10)),
+    ).to(memory_format=layout)
+    # PyTorch's decay λ w is the gradient of λ w² / 2.
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=2 * WEIGHT_DECAY
+    )
+    images = torch.randn(NUM_EXAMPLES, 3, 32, 32).contiguous(memory_format=layout)
+    return network, optimizer, images, torch.randint(10, (NUM_EXAMPLES,))
+
+
+def take_turns(contenders: dict[str, Callable[[], int]], turns: int) -> dict[str, np.ndarray]:
+    """Seconds a step of every contender at every turn, after one turn to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            steps = run()
+            times[name].append((time.perf_counter() - start) / steps)
+    return {name: np.array(seconds[1:]) for name, seconds in times.items()}
+
+
+def peak_gflops(size: int = 2048) -> float:
+    """The machine's best rate of a float32 matrix product."""
+    a = jax.random.normal(jax.random.key(2), (size, size))
+    product = jax.jit(jnp.matmul)
+    times = take_turns({"matmul": lambda: len(jax.block_until_ready(product(a, a)))}, 5)["matmul"]
+    return 2 * size**2 / times.min() / 1e9
+
+
+def report(times: dict[str, np.ndarray], peak: float) -> None:
+    print(f"{'':42s}{'min ms':>9s}{'median ms':>11s}{'GFLOP/s':>9s}   (a step of one network)")
+    for name, seconds in times.items():
+        rate = STEP_FLOPS / seconds.min() / 1e9
+        print(f"{name:42s}{seconds.min() * 1e3:9.2f}{np.median(seconds) * 1e3:11.2f}{rate:9.0f}")
+    print(f"{'matrix product, the peak':42s}{'':20s}{peak:9.0f}")
+    if jax.default_backend() != "cpu":
+        hours = 40 * 100 * 1000 * np.median(times["antisgd, 40 networks"]) / 3600
+        print(f"--seeds=20, 2 regimes, 100 epochs of 1,000 steps: {hours:.2f} h projected")
+
+
+def ratios(times: dict[str, np.ndarray]) -> dict[str, float]:
+    """P1 and P2 against the contender of PyTorch with the smallest median, and flax's ratio."""
+    ours = times["antisgd, one network"]
+    library = times["flax nn.Conv, one network"]
+    result = {"flax": round(float(np.median(library) / np.median(ours)), 2)}
+    single = [t for name, t in times.items() if "threads" in name]
+    several = single + [t for name, t in times.items() if "a network a core" in name]
+    if single:
+        together = times[f"antisgd, {SEEDS} networks"]
+        for name, peers, mine in (("P1", single, ours), ("P2", several, together)):
+            result[name] = round(float(np.median(min(peers, key=np.median) / mine)), 3)
+    return result
+
+
+def whole_epoch(pictures: int, step: float) -> None:
+    """Trains as users do, evaluation and progress bar on; start and compilation cancel."""
+    if "ANTISGD_DATA_DIR" not in os.environ:
+        print("ANTISGD_DATA_DIR does not name CIFAR-10: no whole epoch")
+        return
+    seconds = [_lenet_seconds(pictures, epochs) for epochs in (1, 1, 3)]
+    epoch, bare = (seconds[2] - seconds[1]) / 2, pictures / BATCH_SIZE * step
+    print(f"an epoch of {pictures} pictures as users train: {epoch:.1f} s, its steps {bare:.1f} s")
+
+
+def _lenet_seconds(pictures: int, epochs: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "experiments.lenet", "--stages=train", "--analysis_seeds=0"),
+            f"--data_dir={os.environ['ANTISGD_DATA_DIR']}",
+            *(f"--num_examples={pictures}", f"--epochs={epochs}"),
+            f"--output_dir={folder}/run",
+        ]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
