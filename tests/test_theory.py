@@ -89,6 +89,41 @@ def test_steep_and_flat_asymptotes():
     np.testing.assert_allclose(flat, tau, rtol=2 / (M * (1 - beta)) + 3e-4 / 4 * 1.5)
 
 
+def test_equations_8_and_9_are_the_two_ends_of_equation_6():
+    """Eq. 8 is exact with replacement; Eq. 9 holds to 1/(M(1−β)) and z/4 below the crossover."""
+    M, beta, eta = 100_000, 0.9, 1e-3
+    lam = np.geomspace(1e-3, 100, 20)
+    white = theory.stationary_variances(lam, eta, beta, theory.with_replacement())
+    steep = theory.steep_variances(lam, eta, beta)
+    np.testing.assert_allclose(steep.weight, white.weight, rtol=1e-14)
+    np.testing.assert_allclose(steep.velocity, white.velocity, rtol=1e-14)
+    cross = theory.crossover_eigenvalue(eta, beta, M)
+    flat = theory.flat_variances(eta, beta, M)
+    exact = theory.stationary_variances(1e-5 * cross, eta, beta, theory.without_replacement(M))
+    np.testing.assert_allclose(flat.weight, exact.weight, rtol=3 / (M * (1 - beta)))
+    np.testing.assert_allclose(flat.velocity, exact.velocity, rtol=3 / (M * (1 - beta)))
+    tau = theory.max_correlation_time(beta, M)
+    np.testing.assert_allclose(2 * flat.weight / flat.velocity, tau, rtol=1e-14)
+    at_cross = theory.steep_variances(cross, eta, beta)
+    np.testing.assert_allclose(2 * at_cross.weight / at_cross.velocity, tau, rtol=1e-14)
+
+
+def test_the_loss_fluctuation_is_that_of_a_simulated_quadratic():
+    """½ Σ λθ² of SGD with white noise on four directions, 4 standard errors over 4,000 replicas."""
+    rng = np.random.default_rng(0)
+    lam, eta, beta, replicas = np.array([0.05, 0.2, 1.0, 3.0]), 0.3, 0.5, 4000
+    scatter = np.array([2.0, 0.5, 1.0, 0.3])
+    theta, v = np.zeros((replicas, 4)), np.zeros((replicas, 4))
+    for _ in range(600):
+        noise = np.sqrt(scatter) * rng.standard_normal((replicas, 4))
+        v = beta * v - eta * (lam * theta + noise)
+        theta = theta + v
+    losses = (lam * theta**2).sum(1) / 2
+    variances = theory.steep_variances(lam, eta, beta).weight
+    expected = theory.loss_fluctuation(lam, variances, scatter)
+    assert abs(losses.mean() - expected) < 4 * losses.std() / np.sqrt(replicas)
+
+
 def test_the_uniform_form_is_within_one_per_cent():
     eta, beta, M = 5e-3, 0.9, 1000
     cross = theory.crossover_eigenvalue(eta, beta, M)

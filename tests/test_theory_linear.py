@@ -112,5 +112,21 @@ def test_unstable_directions_are_refused():
     system = theory.heavy_ball_system(1.0, 0.0)
     with pytest.raises(ValueError, match="not stable"):
         theory.stationary_covariance(np.array([2.5]), system, theory.with_replacement())
-    with pytest.raises(ValueError, match="finite range"):
-        theory.stationary_covariance(np.array([0.5]), system, theory.shuffle_once(4))
+
+
+def test_noise_that_repeats_through_its_spectral_lines():
+    """A plain sum over the periodic response of one order, and the scalar closed form."""
+    lam, M = np.array([1e-3, 0.3, 2.0]), 9
+    law = theory.shuffle_once(M)
+    system = theory.heavy_ball_system(ETA, BETA)
+    P, lagged = theory.stationary_covariance(lam, system, law)
+    exact = theory.stationary_variances(lam, ETA, BETA, law)
+    np.testing.assert_allclose(P[:, 0, 0], exact.weight, rtol=1e-12)
+    np.testing.assert_allclose(2 * (P - lagged)[:, 0, 0], exact.velocity, rtol=1e-9)
+    for i, x in enumerate(lam):
+        A = system.free + x * system.curved
+        turns = [np.linalg.matrix_power(A, j) @ system.response for j in range(M)]
+        once = np.linalg.solve(np.eye(2) - np.linalg.matrix_power(A, M), np.array(turns).T)
+        # The response to a unit pulse every M steps; r is one pulse train less its mean.
+        steady = once - once.mean(axis=1, keepdims=True)
+        np.testing.assert_allclose(P[i], steady @ steady.T * M / (M - 1), rtol=1e-9)

@@ -7,6 +7,7 @@ from antisgd import theory
 
 A, BETA, M, T = np.array([0.003, 0.05, 0.6]), 0.7, 8, 40
 DRIFTS = ("none", "mean", "mean_velocity", "line")
+EPS = np.finfo(np.float64).eps
 
 
 def noise_covariance(period, num_steps):
@@ -121,18 +122,126 @@ def test_the_stated_spread_holds_its_share_of_simulated_windows():
     assert np.all(np.abs(inside.mean(axis=1) - 0.5) < 4 * 0.5 / np.sqrt(400))
 
 
+def window_forms(drift):
+    """The sample variances of weights and velocities as matrices over the T + 1 weights."""
+    time, step = np.arange(T + 1.0), np.diff(np.eye(T + 1), axis=0)
+    remove, slope = np.eye(T + 1), np.zeros(T + 1)
+    if drift in ("mean_velocity", "line"):
+        slope[-1], slope[0] = 1 / T, -1 / T
+    step = step - slope
+    if drift == "line":
+        slope = (time - T / 2) / np.sum((time - T / 2) ** 2)
+    remove = remove - np.outer(time, slope)
+    if drift != "none":
+        remove = remove - remove.mean(axis=0)
+    return remove.T @ remove / (T + 1), step.T @ step / T
+
+
+def dense_weights(a, noise_covariance):
+    """Covariance of the last T + 1 weights under a noise covariance over all steps."""
+    n = len(noise_covariance)
+    kernel, theta, v = np.zeros(n), 0.0, 0.0
+    for k in range(n):
+        v = BETA * v - a * theta - (k == 0)
+        theta += v
+        kernel[k] = theta
+    rows = [np.append(kernel[: n - T + i][::-1], np.zeros(T - i)) for i in range(T + 1)]
+    return np.array(rows) @ noise_covariance @ np.array(rows).T
+
+
+UNALIGNED = {
+    "without_replacement": theory.without_replacement(M),
+    "with_replacement": theory.with_replacement(),
+    "partial_last": theory.partial_last(14, 4),
+    "spanning_batches": theory.spanning_batches(14, 4),
+    "flip_flop": theory.flip_flop(30),
+    "anti_pgd": theory.anti_pgd(),
+}
+
+
+def assert_windows(found_by_drift, weights_by_direction):
+    """Equal to the forms over dense covariances, which round like their 4,000 steps."""
+    for drift, found in found_by_drift.items():
+        forms = window_forms(drift)
+        for i, weights in enumerate(weights_by_direction):
+            weight, velocity = (np.sum(form * weights) for form in forms)
+            np.testing.assert_allclose(found.weight[i], weight, rtol=4000 * EPS * 10)
+            np.testing.assert_allclose(found.velocity[i], velocity, rtol=4000 * EPS * 10)
+
+
+def windows(law, **options):
+    return {
+        drift: theory.window_variances(A, 1.0, BETA, law, T, drift=drift, **options)
+        for drift in DRIFTS
+    }
+
+
+@pytest.mark.parametrize("name", sorted(UNALIGNED))
+def test_unaligned_windows_against_dense_toeplitz_forms(name):
+    """What came before 2,000 steps has decayed by e⁻²⁰ in variance, at a/(1−β) = 1/100."""
+    lags = np.arange(4000)
+    correlation = theory.autocorrelation(UNALIGNED[name], lags)
+    covariance = correlation[np.abs(lags[:, None] - lags)]
+    dense = [dense_weights(a, covariance) for a in A]
+    assert_windows(windows(UNALIGNED[name], aligned=False), dense)
+
+
+def test_unaligned_windows_are_the_mean_over_their_start():
+    """Dense windows that start at each of the M positions within the epoch."""
+    n = 4000 + M
+    whole = noise_covariance(M, n)
+    dense = [
+        np.mean([dense_weights(a, whole[: n - p, : n - p]) for p in range(M)], axis=0) for a in A
+    ]
+    assert_windows(windows(law(M), aligned=False), dense)
+
+
+RAGGED = {"partial_last": (14, [4, 4, 4, 2]), "drop_last": (14, [4, 4, 4])}
+
+
+@pytest.mark.parametrize("name", sorted(RAGGED))
+def test_aligned_windows_of_ragged_epochs_against_dense_forms(name):
+    """cov of two batch means of an epoch: (1/S_m − 1/N) C₀ on the diagonal, −C₀/N off it."""
+    N, sizes = RAGGED[name]
+    epochs = 4000 // len(sizes)
+    block = np.diag(1 / np.array(sizes)) - 1 / N
+    covariance = np.kron(np.eye(epochs), block / np.mean(np.diag(block)))
+    assert T % len(sizes) == (0 if name == "partial_last" else 1)
+    end = len(covariance) - (len(sizes) - T % len(sizes)) % len(sizes)
+    dense = [dense_weights(a, covariance[:end, :end]) for a in A]
+    assert_windows(windows(getattr(theory, name)(N, 4)), dense)
+
+
+def test_the_relative_standard_deviation_is_that_of_gaussian_quadratic_forms():
+    """var xᵀQx = 2 tr(QΣ)², fourth cumulant 48 tr(QΣ)⁴, which gives the error of 4,000 windows."""
+    lam, n = np.array([0.02, 0.3]), 4000
+    spread = theory.window_spread(lam, 1.0, BETA, law(M), T, num_windows=n)
+    for i, a in enumerate(lam):
+        weights = dense_weights(a, noise_covariance(M, 2000))
+        forms = window_forms("mean_velocity")
+        for form, found in zip(forms, spread.relative_std[:2, i], strict=True):
+            Q = form @ weights
+            variance = 2 * np.trace(Q @ Q)
+            error = np.sqrt((48 * np.trace(Q @ Q @ Q @ Q) + 2 * variance**2) / n / variance) / 2
+            assert abs(found * np.trace(Q) - np.sqrt(variance)) < 4 * error
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"drift": "quadratic"},
         {"noise": theory.flip_flop(4)},
+        {"noise": theory.anti_pgd()},
+        {"noise": theory.shuffle_once(4), "aligned": False},
+        {"start": theory.with_replacement(), "aligned": False},
         {"eigenvalues": np.array([-1.0])},
         {"eigenvalues": np.array([4.0])},
     ],
 )
 def test_what_windows_cannot_do_is_refused(arguments):
     given = {"eigenvalues": A, "noise": law(M), "drift": "mean"} | arguments
-    with pytest.raises(ValueError, match="drift|mixtures|0 < eta"):
+    options = {name: given[name] for name in ("aligned", "start") if name in given}
+    with pytest.raises(ValueError, match="drift|independent|range|aligned|0 < eta"):
         theory.window_variances(
-            given["eigenvalues"], 1.0, BETA, given["noise"], T, drift=given["drift"]
+            given["eigenvalues"], 1.0, BETA, given["noise"], T, drift=given["drift"], **options
         )

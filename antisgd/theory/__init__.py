@@ -11,7 +11,9 @@ What the weights do
     stationary_variances, correlation_time    Eq. 3 and 6, stable at any curvature
     crossover_eigenvalue, max_correlation_time   λ_cross and τ_SGD, Eq. 9 and 109
     crossover_function                        the uniform form Φ
-    trace_ratio, loss_fluctuation_reduction   Eq. 111 (corrected), Sec. 7
+    steep_variances, flat_variances           the two regimes, Eq. 8 and 9
+    trace_ratio                               Eq. 111 (corrected)
+    loss_fluctuation, loss_fluctuation_reduction   ½ Σ λσ_θ² and the 62 % of Sec. 7
     window_variances, window_spread           what T recorded steps show of all this
     phase_variances                           within the epoch
 
@@ -47,8 +49,11 @@ from antisgd.theory.phase import phase_variances
 from antisgd.theory.regimes import (
     crossover_eigenvalue,
     crossover_function,
+    flat_variances,
+    loss_fluctuation,
     loss_fluctuation_reduction,
     max_correlation_time,
+    steep_variances,
     trace_ratio,
 )
 from antisgd.theory.spread import WindowSpread, window_spread
@@ -68,11 +73,13 @@ __all__ = [
     "crossover_eigenvalue",
     "crossover_function",
     "drop_last",
+    "flat_variances",
     "flip_flop",
     "from_indices",
     "from_optax",
     "heavy_ball_system",
     "independent_batches",
+    "loss_fluctuation",
     "loss_fluctuation_reduction",
     "max_correlation_time",
     "partial_last",
@@ -81,6 +88,7 @@ __all__ = [
     "spanning_batches",
     "stationary_covariance",
     "stationary_variances",
+    "steep_variances",
     "trace_ratio",
     "window_spread",
     "window_variances",

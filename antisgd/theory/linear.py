@@ -155,24 +155,38 @@ def stationary_covariance(
     Args:
         eigenvalues: λ, [k].
         optimizer: A and b.
-        noise: law of finite range (not shuffle-once).
+        noise: any law; for one that repeats, P = Σ_j H_j H_j*/(M−1) over its spectral lines
+            ω = 2πj/M, j = 1 … M−1, with H_j = (1 − A e^{−iω})⁻¹ b.
 
     Returns:
         P and Cov(x_k, x_{k−1}), [k, n, n] each.
 
     Raises:
-        ValueError: an unstable direction, or noise of infinite range.
+        ValueError: an unstable direction.
     """
-    if noise.periodic:
-        raise ValueError("noise that repeats for ever has no finite range: see `shuffle_once`")
     lam = np.asarray(eigenvalues, np.float64)
     A = optimizer.free + lam[:, None, None] * optimizer.curved
     radius = np.abs(np.linalg.eigvals(A)).max()
     if radius >= 1:
         raise ValueError(f"the optimiser is not stable at every eigenvalue (radius {radius:.6g})")
-    b, n = optimizer.response, len(optimizer.response)
+    if noise.periodic:
+        return _from_lines(A, optimizer.response, noise.period)
+    return _from_lags(A, optimizer.response, noise)
+
+
+def _from_lines(A: np.ndarray, b: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
+    P, lagged = np.zeros_like(A), np.zeros_like(A)
+    for turn in np.exp(2j * np.pi * np.arange(1, period) / period):
+        H = np.linalg.solve(np.eye(len(b)) - A / turn, b[:, None])[..., 0]
+        line = H[:, :, None] * H[:, None, :].conj() / (period - 1)
+        P, lagged = P + line.real, lagged + (turn * line).real
+    return P, lagged
+
+
+def _from_lags(A: np.ndarray, b: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+    n = len(b)
     reach = len(noise.correlations) if noise.correlations is not None else noise.period
-    g, power = np.zeros((len(lam), n)), np.broadcast_to(b, (len(lam), n))
+    g, power = np.zeros((len(A), n)), np.broadcast_to(b, (len(A), n))
     for r in autocorrelation(noise, np.arange(1, reach + 1)):
         g = g + r * power
         power = np.einsum("kij,kj->ki", A, power)

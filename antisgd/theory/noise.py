@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "EpochChain",
     "Noise",
     "anti_pgd",
     "autocorrelation",
     "drop_last",
+    "epoch_chain",
     "flip_flop",
     "from_indices",
     "independent_batches",
@@ -37,6 +39,9 @@ class Noise(NamedTuple):
         periodic: the noise repeats after `period` steps, as with one fixed order.
         correlations: r(h) for h = 1 … L if the law is no mixture, else None.
         variance: R(0), the noise variance in units of C₀; nan if N and S were not given.
+        batches: sizes of the batches of an epoch where epochs are independent of one another,
+            [steps an epoch]; None where they are not, or where there are none.
+        num_examples: N in the unit of the sizes; more than their sum if some are left out.
     """
 
     white: float
@@ -44,6 +49,8 @@ class Noise(NamedTuple):
     periodic: bool = False
     correlations: np.ndarray | None = None
     variance: float = math.nan
+    batches: np.ndarray | None = None
+    num_examples: int = 0
 
 
 def _checked(num_examples: int, batch_size: int) -> tuple[int, int]:
@@ -93,7 +100,8 @@ def without_replacement(steps_per_epoch: int, batch_size: int = 0) -> Noise:
     """
     period = _checked_period(steps_per_epoch)
     variance = (1 - 1 / period) / batch_size if batch_size else math.nan
-    return Noise(0.0, period, variance=variance)
+    batches = np.ones(period, int)
+    return Noise(0.0, period, variance=variance, batches=batches, num_examples=period)
 
 
 def shuffle_once(steps_per_epoch: int, batch_size: int = 0) -> Noise:
@@ -126,7 +134,9 @@ def drop_last(num_examples: int, batch_size: int) -> Noise:
     whole, rest = _checked(num_examples, batch_size)
     _checked_period(whole)
     variance = 1 / batch_size - 1 / num_examples
-    return Noise(rest / (num_examples - batch_size), whole, variance=variance)
+    white = rest / (num_examples - batch_size)
+    batches = np.full(whole, batch_size)
+    return Noise(white, whole, variance=variance, batches=batches, num_examples=num_examples)
 
 
 def partial_last(num_examples: int, batch_size: int) -> Noise:
@@ -139,7 +149,9 @@ def partial_last(num_examples: int, batch_size: int) -> Noise:
         return without_replacement(whole, batch_size)
     steps = _checked_period(whole + 1)
     variance = (whole / batch_size + 1 / rest) / steps - 1 / num_examples
-    return Noise(1 - whole / num_examples / variance, steps, variance=variance)
+    white = 1 - whole / num_examples / variance
+    batches = np.append(np.full(whole, batch_size), rest)
+    return Noise(white, steps, variance=variance, batches=batches, num_examples=num_examples)
 
 
 def spanning_batches(num_examples: int, batch_size: int) -> Noise:
@@ -221,6 +233,41 @@ def _coincidences(indices: np.ndarray, max_lag: int) -> np.ndarray:
             np.arange(max_lag + 1) == 0, 2, 1
         )
     return counts / (steps - np.arange(max_lag + 1))
+
+
+class EpochChain(NamedTuple):
+    """The noise of an epoch as a Markov chain, exact in second moments (beyond the paper).
+
+    δg_m = −pull_m·c + ε_m, c ← c + weight_m·δg_m, var ε_m = innovation_m per unit mean noise
+    variance; c starts every epoch at zero. All [steps an epoch].
+    """
+
+    pull: np.ndarray
+    weight: np.ndarray
+    innovation: np.ndarray
+
+
+def epoch_chain(noise: Noise) -> EpochChain:
+    """The chain of a law whose epochs are independent.
+
+    Batch m takes S_m of the W_m examples that are left: with w_m = M·S_m/N, pull 1/(M·W_m/N),
+    weight w_m, innovation ∝ 1/S_m − 1/W_m. For equal batches pull = 1/(M−m+1), weight 1 and
+    innovation = M/(M−1)·(M−m)/(M−m+1).
+
+    Raises:
+        ValueError: a law without epochs, or with epochs that depend on one another.
+    """
+    if noise.white == 1 and noise.correlations is None:
+        return EpochChain(np.zeros(1), np.ones(1), np.ones(1))
+    if noise.batches is None:
+        raise ValueError(
+            "only laws whose epochs are independent have variances by position within the epoch: "
+            "pass for example without_replacement(steps_per_epoch), or aligned=False for a window"
+        )
+    M, N, sizes = len(noise.batches), noise.num_examples, noise.batches
+    left = N - (np.cumsum(sizes) - sizes)
+    innovation = (1 / sizes - 1 / left) / np.mean(1 / sizes - 1 / N)
+    return EpochChain(N / (M * left), M * sizes / N, innovation)
 
 
 def autocorrelation(noise: Noise, lags: np.ndarray) -> np.ndarray:

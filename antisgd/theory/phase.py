@@ -4,8 +4,7 @@ The noise of a reshuffled epoch is not stationary: it sums to zero. Eq. 6 is the
 position; at the end of an epoch a flat direction has almost no variance, and in its middle 1.5
 times the average. So weights recorded once an epoch do not follow Eq. 6.
 
-To second order the noise of an epoch is a Markov chain: with c the noise so far in the epoch,
-δg_m = −c/(M−m+1) + ε, var ε = M/(M−1)·(M−m)/(M−m+1), exactly.
+To second order the noise of an epoch is a Markov chain (`epoch_chain`), exactly.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import Noise
+from antisgd.theory.noise import Noise, epoch_chain
 from antisgd.theory.variances import Variances, edge_distance
 
 __all__ = ["phase_variances"]
@@ -29,16 +28,14 @@ class _Chain(NamedTuple):
 
 
 def _chain(noise: Noise) -> _Chain:
-    if noise.correlations is not None or noise.periodic or noise.white not in (0, 1):
+    chain = epoch_chain(noise)
+    if np.any(chain.weight != 1):
         raise ValueError(
             "the position within the epoch is treated for whole batches, reshuffled or "
             "independent: pass for example without_replacement(steps_per_epoch)"
         )
-    M = noise.period
-    if not M:
-        return _Chain(np.zeros(1), np.zeros(1), np.ones(1))
-    left = M - np.arange(M, dtype=np.float64)
-    return _Chain(1 / left, (left - 1) / left, M / (M - 1) * (left - 1) / left)
+    keep = 1 - chain.pull if noise.period else np.zeros(1)
+    return _Chain(chain.pull, keep, chain.innovation)
 
 
 def _stable_product(

@@ -2,13 +2,45 @@
 
 import numpy as np
 
+from antisgd.theory.variances import Variances
+
 __all__ = [
     "crossover_eigenvalue",
     "crossover_function",
+    "flat_variances",
+    "loss_fluctuation",
     "loss_fluctuation_reduction",
     "max_correlation_time",
+    "steep_variances",
     "trace_ratio",
 ]
+
+
+def steep_variances(eigenvalues: np.ndarray, learning_rate: float, momentum: float) -> Variances:
+    """Eq. 8, for λ ≫ λ_cross: σ_θ² = η²(1+β)/((1−β)B·ηλ), σ_v² = 2η²/((1−β)B), B = 2(1+β) − ηλ.
+
+    Per unit noise variance σ_δg²; exact with replacement. The correlation time is (1+β)/(ηλ).
+
+    Args:
+        eigenvalues: λ > 0, any shape.
+        learning_rate: η.
+        momentum: β.
+    """
+    a = learning_rate * np.asarray(eigenvalues, np.float64)
+    unit = learning_rate**2 / ((1 - momentum) * (2 * (1 + momentum) - a))
+    return Variances(unit * (1 + momentum) / a, 2 * unit)
+
+
+def flat_variances(learning_rate: float, momentum: float, steps_per_epoch: float) -> Variances:
+    """Eq. 9, for λ ≪ λ_cross and M(1−β) ≫ 1: σ_θ² = η²M/(6(1−β)²), σ_v² = η²/((1−β)(1+β)).
+
+    Per unit noise variance σ_δg²; no curvature in it. The correlation time is τ_SGD.
+    """
+    kept = 1 - momentum
+    return Variances(
+        learning_rate**2 * steps_per_epoch / (6 * kept**2),
+        learning_rate**2 / (kept * (1 + momentum)),
+    )
 
 
 def crossover_eigenvalue(learning_rate: float, momentum: float, steps_per_epoch: float) -> float:
@@ -59,6 +91,23 @@ def trace_ratio(
     return float(noise[flat].sum() / (noise[flat] / eigenvalues[flat]).sum() / cross)
 
 
+def loss_fluctuation(
+    eigenvalues: np.ndarray,
+    weight_variances: np.ndarray,
+    noise_variances: np.ndarray | None = None,
+) -> float:
+    """Expected rise of the loss over its minimum, ½ Σ λ_i C_ii V_θ(λ_i) (Sec. 7), C = H by default.
+
+    Args:
+        eigenvalues: λ_i, [k].
+        weight_variances: V_θ per unit noise variance, [k].
+        noise_variances: C_ii, [k]; for C = c·H the result scales with c.
+    """
+    eigenvalues = np.asarray(eigenvalues, np.float64)
+    noise = eigenvalues if noise_variances is None else np.asarray(noise_variances)
+    return float(np.sum(eigenvalues * noise * weight_variances) / 2)
+
+
 def loss_fluctuation_reduction(
     eigenvalues: np.ndarray,
     weight_variances: np.ndarray,
@@ -75,7 +124,8 @@ def loss_fluctuation_reduction(
         white_variances: V_θ with replacement, [k].
         noise_variances: C_ii, [k].
     """
-    eigenvalues = np.asarray(eigenvalues, np.float64)
-    noise = eigenvalues if noise_variances is None else np.asarray(noise_variances)
-    weights = eigenvalues * noise
-    return float(1 - np.sum(weights * weight_variances) / np.sum(weights * white_variances))
+    anti, white = (
+        loss_fluctuation(eigenvalues, variances, noise_variances)
+        for variances in (weight_variances, white_variances)
+    )
+    return 1 - anti / white

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antisgd.theory.noise import Noise
+from antisgd.theory.noise import Noise, epoch_chain
 
 __all__ = ["WindowSpread", "window_spread"]
 
@@ -12,19 +12,21 @@ _CURVATURES = 24
 
 
 class WindowSpread(NamedTuple):
-    """Quantiles of statistic/expectation over windows with the mean velocity removed.
+    """Scatter of statistic/expectation over windows with the mean velocity removed.
 
     Attributes:
         quantiles: probabilities, [q].
-        weight: of σ_θ², [k, q].
+        weight: quantiles of σ_θ², [k, q].
         velocity: of σ_v², [k, q].
         correlation_time: of τ over the ratio of expectations, [k, q].
+        relative_std: standard deviation of the three, [3, k].
     """
 
     quantiles: np.ndarray
     weight: np.ndarray
     velocity: np.ndarray
     correlation_time: np.ndarray
+    relative_std: np.ndarray
 
 
 def window_spread(
@@ -48,7 +50,7 @@ def window_spread(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window, white or reshuffled or a mixture of them.
+        noise: law of the window, white or of independent epochs.
         num_steps: T.
         start: law before the window; None: the window's own.
         quantiles: probabilities.
@@ -64,26 +66,23 @@ def window_spread(
     weight, velocity = _window_statistics(wide, momentum, noise, num_steps, state, rng)
     weight, velocity = (x.reshape(len(grid), num_windows) for x in (weight, velocity))
     weight, velocity = (x / x.mean(axis=1, keepdims=True) for x in (weight, velocity))
-    tables = []
+    tables, deviations = [], []
     for values in (weight, velocity, weight / velocity):
-        rows = np.quantile(values, quantiles, axis=1)
-        tables.append(np.stack([np.interp(np.log(a), np.log(grid), row) for row in rows], -1))
-    return WindowSpread(np.array(quantiles), *tables)
+        rows = [*np.quantile(values, quantiles, axis=1), values.std(axis=1, ddof=1)]
+        *rows, deviation = (np.interp(np.log(a), np.log(grid), row) for row in rows)
+        tables.append(np.stack(rows, -1))
+        deviations.append(deviation)
+    return WindowSpread(np.array(quantiles), *tables, np.array(deviations))
 
 
 def _innovations(noise: Noise, shape: int, rng: np.random.Generator):
     """Endless noise of the law, one value a direction at a time, from an epoch's start."""
-    white, mixed = np.sqrt(noise.white), np.sqrt(1 - noise.white)
-    M = noise.period
+    chain = epoch_chain(noise)
     while True:
-        so_far = np.zeros(shape)
-        for m in range(1, max(M, 1) + 1):
-            value = white * rng.standard_normal(shape) if white else np.zeros(shape)
-            if mixed:
-                scale = np.sqrt(M / (M - 1) * (M - m) / (M - m + 1))
-                reshuffled = -so_far / (M - m + 1) + scale * rng.standard_normal(shape)
-                so_far = so_far + reshuffled
-                value = value + mixed * reshuffled
+        c = np.zeros(shape)
+        for pull, weight, innovation in zip(*chain, strict=True):
+            value = np.sqrt(innovation) * rng.standard_normal(shape) - pull * c
+            c = c + weight * value
             yield value
 
 

@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import Noise
+from antisgd.theory.noise import EpochChain, Noise, epoch_chain
+from antisgd.theory.stationary import stationary_variances
+from antisgd.theory.variogram import variogram
 
-__all__ = ["WindowVariances", "boundary_state", "epoch_step", "window_variances"]
+__all__ = ["WindowVariances", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
-# Components of the propagated state: displacement from θ_0, velocity, noise so far in the epoch,
+# Components of the propagated state: displacement from θ_0, velocity, the epoch's chain c,
 # θ_0, and the running sums of displacement and of step times displacement.
 _X, _V, _C, _THETA0, _SUM, _MOMENT = range(6)
 
@@ -46,27 +48,30 @@ def window_variances(
     num_steps: int,
     *,
     drift: str = "mean_velocity",
+    aligned: bool = True,
     start: Noise | None = None,
 ) -> WindowVariances:
-    """Expected variances along eigenvectors in a window that starts at an epoch boundary.
+    """Expected variances along eigenvectors in a window of T updates (beyond the paper).
 
-    Exact second moments of θ, v and the epoch's noise, propagated step by step from the
-    stationary state at the end of an epoch (beyond the paper). For more than 200 curvatures the
-    ratio to a smooth scale is interpolated on 200 of them.
+    Aligned windows: exact second moments of θ, v and the epoch's noise, propagated step by step
+    from the stationary state at the end of an epoch. Others: averaged over the position of their
+    start in the epoch, by the variogram. More than 200 curvatures are interpolated from 200.
 
     Args:
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window, a mixture of white and reshuffled noise.
+        noise: law of the window; in an aligned one white, or of independent epochs.
         num_steps: T.
         drift: what is removed: "none" (the true mean only), "mean", "mean_velocity" (Sec. 5.3),
             or "line" (least squares).
-        start: law under which the stationary state before the window was reached, as in App. G
-            where training without replacement precedes; None: the window's own.
+        aligned: whether the window starts at an epoch boundary, as the paper's do.
+        start: law under which the stationary state before an aligned window was reached, as in
+            App. G where training without replacement precedes; None: the window's own.
 
     Raises:
-        ValueError: an unknown drift, a law that is no mixture, or a curvature out of range.
+        ValueError: an unknown drift, a law without independent epochs in an aligned window or of
+            infinite range in another, or a curvature out of range.
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
@@ -74,13 +79,12 @@ def window_variances(
     if np.any(a <= 0) or np.any(a >= 2 * (1 + momentum)):
         raise ValueError("window_variances needs 0 < eta*lambda < 2(1 + beta)")
     grid = a if a.size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
-    start = noise if start is None else start
-    parts = [
-        share * _window(grid, momentum, period, num_steps, drift, start)
-        for share, period in ((noise.white, 0), (1 - noise.white, _mixture_period(noise)))
-        if share
-    ]
-    weight, velocity = sum(parts)
+    if aligned:
+        weight, velocity = _aligned(grid, momentum, noise, num_steps, drift, start or noise)
+    elif start is None:
+        weight, velocity = _unaligned(grid, momentum, noise, num_steps, drift)
+    else:
+        raise ValueError("a change of the law at the window's start needs aligned=True")
     if grid is not a:
         weight = np.exp(_interpolate(np.log(a), np.log(grid), np.log(weight)))
         velocity = np.exp(_interpolate(np.log(a), np.log(grid), np.log(velocity)))
@@ -94,34 +98,48 @@ def _interpolate(x: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndar
     return CubicSpline(grid, values)(x)
 
 
-def _mixture_period(noise: Noise) -> int:
-    if noise.correlations is not None or noise.periodic:
-        raise ValueError(
-            "finite windows are known for white and reshuffled noise and their mixtures only"
-        )
-    return noise.period
+def _unaligned(
+    a: np.ndarray, beta: float, noise: Noise, num_steps: int, drift: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """From the variogram, in units of η²σ_δg² (beyond the paper).
+
+    E s² = 2/P² Σ_h (P−h) γ(h) with the mean removed; less 4/(TP) Σ_k (k − T/2) γ(k), plus
+    (T+2)/(6T) γ(T), with the mean velocity; E s_v² = V_v − 2γ(T)/T².
+    """
+    T, P, h = num_steps, num_steps + 1, np.arange(num_steps + 1.0)
+    exact = stationary_variances(a, 1.0, beta, noise)
+    s_v = np.asarray(exact.velocity)
+    if drift == "none":
+        return exact.weight, s_v
+    gamma = variogram(a, beta, noise, num_steps)
+    s = 2 / P**2 * (P - h) @ gamma
+    if drift == "mean":
+        return s, s_v
+    s_v = s_v - 2 * gamma[-1] / T**2
+    if drift == "line":
+        n = P - h
+        weights = n * (n**2 - 1) / 12 - n * h**2 / 4
+        return s + 24 / (P**2 * (P**2 - 1)) * weights @ gamma, s_v
+    return s - 4 / (T * P) * (h - T / 2) @ gamma + (T + 2) / (6 * T) * gamma[-1], s_v
 
 
-def _window(
-    a: np.ndarray, beta: float, period: int, num_steps: int, drift: str, start: Noise
-) -> np.ndarray:
+def _aligned(
+    a: np.ndarray, beta: float, noise: Noise, num_steps: int, drift: str, start: Noise
+) -> tuple[np.ndarray, np.ndarray]:
     with jax.enable_x64(True):
-        first = sum(
-            share * boundary_state(jnp.asarray(a), beta, start_period)
-            for share, start_period in ((start.white, 0), (1 - start.white, start.period))
-            if share
-        )
-        final, squares = _propagate(jnp.asarray(a), beta, period, num_steps, first)
-        return np.stack(_removed(np.asarray(final), np.asarray(squares), num_steps, drift))
+        a = jnp.asarray(a)
+        first = _boundary_state(a, beta, epoch_chain(start))
+        final, squares = _propagate(a, beta, epoch_chain(noise), num_steps, first)
+        return _removed(np.asarray(final), np.asarray(squares), num_steps, drift)
 
 
-def boundary_state(a: jax.Array, beta: float, period: int) -> jax.Array:
+def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
     """Covariance of the state at the end of an epoch in the stationary regime, [k, 6, 6]."""
-    steps = period if period else 1
+    steps = len(chain.pull)
     zero = jnp.zeros((a.shape[0], 6, 6))
-    one_epoch, _ = _propagate(a, beta, period, steps, zero)
-    # θ = displacement here, since θ_0 = 0: the pair (θ, v) obeys P = B P Bᵀ + Q over an epoch.
+    one_epoch, _ = _propagate(a, beta, chain, steps, zero)
     pair = one_epoch[:, :2, :2]
+    # θ = displacement here, since θ_0 = 0: the pair (θ, v) obeys P = B P Bᵀ + Q over an epoch.
     step = jnp.stack([jnp.stack([1 - a, beta + 0 * a], -1), jnp.stack([-a, beta + 0 * a], -1)], -2)
     B = jnp.linalg.matrix_power(step, steps)
     kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(-1, 4, 4)
@@ -131,13 +149,13 @@ def boundary_state(a: jax.Array, beta: float, period: int) -> jax.Array:
     return state.at[:, _THETA0, _V].set(P[:, 0, 1]).at[:, _V, _THETA0].set(P[:, 0, 1])
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _propagate(a, beta, period, num_steps, first):
+@partial(jax.jit, static_argnums=3)
+def _propagate(a, beta, chain, num_steps, first):
     """Covariance [k, 6, 6] after T steps, and Σ_k of E x_k², E v_k², E θ_k² (k = 1 … T)."""
 
     def step(carry, k):
         covariance, squares = carry
-        covariance = epoch_step(a, beta, period, covariance, k)
+        covariance = _later(a, beta, chain, covariance, k)
         theta = _square_of_weight(covariance)
         terms = jnp.stack([covariance[:, _X, _X], covariance[:, _V, _V], theta])
         return (covariance, squares + terms), None
@@ -146,18 +164,13 @@ def _propagate(a, beta, period, num_steps, first):
     return jax.lax.scan(step, carry, jnp.arange(1, num_steps + 1))[0]
 
 
-def epoch_step(
-    a: jax.Array, beta: float, period: int, covariance: jax.Array, k: jax.Array
-) -> jax.Array:
-    """The covariance of the state one step later, k = 1, 2, … counted from an epoch's start.
-
-    Noise without replacement as a Markov chain, exact in second moments: with c the noise so far
-    in the epoch, δg_m = −c/(M−m+1) + ε, var ε = M/(M−1)·(M−m)/(M−m+1). White for period 0.
-    """
-    m = (k - 1) % period + 1 if period else 1
-    pull = 1 / (period - m + 1) if period else 0.0
-    innovation = period / (period - 1) * (period - m) * pull if period else 1.0
-    F, b = _transition(a, beta, pull, k), _response(k)
+def _later(a, beta, chain, covariance, k):
+    """The covariance of the state one step later, k = 1, 2, … counted from an epoch's start."""
+    m = (k - 1) % len(chain.pull)
+    pull, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
+    # What an epoch leaves in c is forgotten where the next one begins.
+    pull, keep = jnp.where(m == 0, 0.0, pull), jnp.where(m == 0, 0.0, 1 - weight * pull)
+    F, b = _transition(a, beta, pull, keep, k), _response(weight, k)
     return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)[None]
 
 
@@ -165,21 +178,23 @@ def _square_of_weight(covariance: jax.Array) -> jax.Array:
     return covariance[:, _X, _X] + 2 * covariance[:, _X, _THETA0] + covariance[:, _THETA0, _THETA0]
 
 
-def _transition(a: jax.Array, beta: float, pull: jax.Array, k: jax.Array) -> jax.Array:
-    """One step of the state, the noise being −pull·(noise so far) plus an innovation."""
+def _transition(
+    a: jax.Array, beta: float, pull: jax.Array, keep: jax.Array, k: jax.Array
+) -> jax.Array:
+    """One step of the state, the noise being −pull·c plus an innovation."""
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)
     v = jnp.stack([-a, beta * one, pull * one, -a, zero, zero], -1)
     x = v.at[:, _X].add(1)
-    c = jnp.stack([zero, zero, (1 - pull) * one, zero, zero, zero], -1)
-    keep = jnp.eye(6)[None]
-    rows = [x, v, c, keep[:, _THETA0] + zero[:, None]]
-    rows += [x + keep[:, _SUM], k * x + keep[:, _MOMENT]]
+    c = jnp.stack([zero, zero, keep * one, zero, zero, zero], -1)
+    same = jnp.eye(6)[None]
+    rows = [x, v, c, same[:, _THETA0] + zero[:, None]]
+    rows += [x + same[:, _SUM], k * x + same[:, _MOMENT]]
     return jnp.stack(rows, -2)
 
 
-def _response(k: jax.Array) -> jax.Array:
+def _response(weight: jax.Array, k: jax.Array) -> jax.Array:
     one = jnp.ones(())
-    return jnp.stack([-one, -one, one, 0 * one, -one, -k * one])
+    return jnp.stack([-one, -one, weight, 0 * one, -one, -k * one])
 
 
 def _removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str):
