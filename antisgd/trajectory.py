@@ -7,6 +7,7 @@ directions (three buffers with the exact full gradient).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ __all__ = [
     "Trajectory",
     "assemble",
     "displacements",
+    "example_gradients",
     "flat_record",
     "make_recorder",
     "project",
@@ -75,6 +77,47 @@ class FullGradientModel(NamedTuple):
 def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
     """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision."""
     return jnp.matmul(vectors, directions.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.jit, static_argnames=("loss", "microbatch_size"))
+def example_gradients(
+    loss: Callable[[Any, Any, jax.Array], jax.Array],
+    params: Any,
+    examples: Any,
+    directions: jax.Array,
+    *,
+    microbatch_size: int,
+) -> jax.Array:
+    """P∇l_n(θ) of every example: their covariance is P C₀ Pᵀ, which needs no trajectory (Eq. 108).
+
+    Args:
+        loss: `loss(params, examples, weights)`, evaluated for one example at a time; a penalty
+            in it adds the same vector to all.
+        params: θ.
+        examples: pytree with a leading example axis [N, …].
+        directions: P, [k, d].
+        microbatch_size: examples whose gradients are held at once, d float32 each.
+
+    Returns:
+        [N, k].
+    """
+
+    @jax.default_matmul_precision("highest")
+    def one(example):
+        alone = jax.tree.map(lambda leaf: leaf[None], example)
+        return ravel_pytree(jax.grad(loss)(params, alone, jnp.ones(1)))[0]
+
+    def projected(batch):
+        return project(directions, jax.vmap(one)(batch))
+
+    num_examples = jax.tree.leaves(examples)[0].shape[0]
+    size = min(microbatch_size, num_examples)
+    whole = num_examples // size * size
+    batches = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
+    found = jax.lax.map(projected, batches).reshape(whole, -1)
+    if whole == num_examples:
+        return found
+    return jnp.concatenate([found, projected(jax.tree.map(lambda a: a[whole:], examples))])
 
 
 def flat_record(full_gradient: Callable[[Any], jax.Array] | None = None):

@@ -12,7 +12,9 @@ from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 
-STAGES = ("train", "eigenpairs", "analysis", "figures")
+STAGES = (
+    "train", "eigenpairs", "analysis", "covariance", "discard", "validity", "density", "figures",
+)  # fmt: skip
 SAMPLING = ("without_replacement", "with_replacement")
 
 # What decides the numbers of a run: stored in its config.json and compared when it goes on.
@@ -28,7 +30,13 @@ def define(*, default_output_dir: str) -> None:
     _define_pictures()
     _define_training()
     _define_analysis()
-    flags.DEFINE_list("stages", list(STAGES), f"Which of {','.join(STAGES)} to run, in this order.")
+    flags.DEFINE_list(
+        "stages",
+        list(STAGES),
+        f"Which of {','.join(STAGES)} to run, in this order. covariance: per-example gradients "
+        "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature at the period's end, 16 "
+        "Hessian products; density: the whole spectrum, 200 products.",
+    )
     flags.DEFINE_string("output_dir", default_output_dir, "Run folder.")
     flags.DEFINE_bool("overwrite", False, "Start afresh in a run folder that holds something.")
     flags.DEFINE_integer(

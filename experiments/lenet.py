@@ -1,4 +1,4 @@
-"""LeNet on CIFAR-10, the paper's main experiment (Fig. 1, 2, 5, 6, 7, 8, Sec. 7).
+"""LeNet on CIFAR-10, the paper's main experiment (Fig. 1, 2, 5-8, 11, 13, 14, Sec. 7).
 
     python -m experiments.lenet                                              the paper's size
     python -m experiments.lenet --flagfile=experiments/presets/cpu.flags     2 cores, 2 hours
@@ -21,12 +21,15 @@ from experiments import (
     accuracy,
     analysis,
     comparison,
+    covariance,
     curvature,
+    discarding,
     figures,
     recording,
     report,
     summary,
     training,
+    validity,
 )
 from experiments import flags as shared
 
@@ -92,10 +95,35 @@ def _analysed(
         rows += summary.analysis_rows(problem, one, recorded[regime], regime)
     rows += summary.comparison_rows(problem, analyses)
     panels = figures.analysis_figures(problem, trained, pairs, analyses, recorded)
+    more_rows, more_panels = _examined(problem, state, pairs, recorded, place)
+    rows, panels = rows + more_rows, panels | more_panels
     suffix = "" if seed == 0 else f"_seed{seed}"
     for one in rows:
         one["id"] += suffix
     return rows, {f"{name}{suffix}": panel for name, panel in panels.items()}
+
+
+def _examined(
+    problem: training.Problem, state: Any, pairs: Any, recorded: dict[str, Any], place: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Noise against curvature, discarded directions and the checks of the quadratic picture."""
+    rows, panels = [], {}
+    without = recorded.get("without_replacement")
+    if "covariance" in FLAGS.stages and without:
+        noise = without.trajectory.noise
+        found = covariance.find(problem, state.params, pairs.vectors, noise, place)
+        rows += covariance.rows(found, pairs.values, len(noise))
+        panels |= covariance.figures(found, pairs.values)
+    if "discard" in FLAGS.stages:
+        found = discarding.discard(problem, state.params, pairs.vectors, pairs.values)
+        rows += discarding.rows(problem, found, pairs.values)
+        panels["fig11"] = discarding.figure(problem, found, pairs.values)
+    if "validity" in FLAGS.stages and without:
+        inside = place / "trajectory_without_replacement"
+        rows += validity.end_curvature_rows(problem, without.final, pairs, inside)
+    if "density" in FLAGS.stages:
+        rows += validity.density_rows(problem, state.params, place)
+    return rows, panels
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], panels: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ class Recording(NamedTuple):
         curves: train and test loss and accuracy at θ_K and after each epoch, [epochs + 1, 4].
         full_gradient_error: what remains of the error of the modelled full gradient, [k];
             zero with exact ones.
+        final: weights at the end, a pytree.
     """
 
     trajectory: trajectory.Trajectory
@@ -38,6 +39,7 @@ class Recording(NamedTuple):
     anchor_gradients: np.ndarray
     curves: np.ndarray
     full_gradient_error: np.ndarray
+    final: Any
 
 
 def record(
@@ -66,7 +68,7 @@ def record(
     steps, k = FLAGS.analysis_epochs * problem.steps_per_epoch, len(directions)
     names = ["gradients", "velocities"] + ["full_gradients"] * _exact()
     files = {name: results.open_recording(folder / f"{name}.npy", (steps, k)) for name in names}
-    anchors = _run(problem, state, jnp.asarray(directions), regime, key, folder, files)
+    anchors, state = _run(problem, state, jnp.asarray(directions), regime, key, folder, files)
     boundaries = np.arange(FLAGS.analysis_epochs + 1) * problem.steps_per_epoch
     weights = trajectory.displacements(files["velocities"])
     if _exact():
@@ -83,7 +85,7 @@ def record(
         folder / "anchors.npz", steps=boundaries, full_gradient_error=error, **anchors
     )
     path = trajectory.Trajectory(weights, files["velocities"], noise)
-    return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error)
+    return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
 
 
 def _exact() -> bool:
@@ -98,7 +100,7 @@ def _run(
     key: jax.Array,
     folder: Path,
     files: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], heavy_ball.TrainState]:
     epochs, train = FLAGS.analysis_epochs, problem.dataset.train
     anchors = {
         "gradients": np.zeros((epochs + 1, len(directions)), np.float32),
@@ -123,7 +125,7 @@ def _run(
         anchors["gradients"][epoch], anchors["curves"][epoch] = anchor(state.params)
         results.write_checkpoint(checkpoint, (state, anchors, epoch))
     bar.close()
-    return anchors
+    return anchors, state
 
 
 def _advance(problem: training.Problem) -> Any:

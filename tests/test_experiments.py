@@ -22,7 +22,9 @@ TOY = {
     "analysis_epochs": 3,
     "eigenpairs": 6,
 }
-FIGURES = {"fig01", "fig02", "fig05", "fig06", "fig07", "fig08", "seeds"}
+FIGURES = {
+    "fig01", "fig02", "fig05", "fig06", "fig07", "fig08", "fig11", "fig13", "fig14", "seeds",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

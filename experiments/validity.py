@@ -1,0 +1,106 @@
+"""Whether the quadratic picture holds: curvature at the period's end, the whole spectrum."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from antisgd import hessian, lanczos, results, theory
+from experiments import training
+from experiments.comparison import median_row, row
+
+FLAGS = flags.FLAGS
+
+# Directions whose curvature is taken again at the end: each costs one Hessian-vector product.
+DIRECTIONS = 16
+# Random vectors and products of each for the density: 200 products.
+PROBES, NODES = 4, 50
+
+
+def end_curvature_rows(
+    problem: training.Problem, params: Any, pairs: Any, folder: Path
+) -> list[dict[str, Any]]:
+    """p_iᵀH(θ_{K+T})p_i over λ_i, along directions spread evenly over those found.
+
+    Args:
+        problem: loss and pictures.
+        params: weights at the end of the period.
+        pairs: eigenpairs at θ_K.
+        folder: of the recorded period; keeps end_curvature.npz.
+    """
+    path, k = folder / "end_curvature.npz", len(pairs.values)
+    chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
+    if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
+        matvec = _matvec(problem, params)
+        curvature = [_rayleigh(matvec, pairs.vectors[i]) for i in chosen]
+        results.write_arrays(path, index=chosen, curvature=np.array(curvature))
+    ratio = results.read_arrays(path)["curvature"] / pairs.values[chosen]
+    quantity = "curvature along the directions at the period's end over its start, median"
+    made = median_row("end_curvature", "Sec. 5", quantity, ratio)
+    made["note"] = f"10th to 90th percentile {_range(ratio)}"
+    return [made]
+
+
+def _matvec(problem: training.Problem, params: Any) -> Any:
+    return hessian.hessian_vector_product(
+        problem.loss, params, problem.dataset.train, microbatch_size=FLAGS.microbatch_size
+    )
+
+
+@jax.jit
+def _rayleigh(matvec: Any, vector: jax.Array) -> jax.Array:
+    return jnp.vdot(vector, matvec(vector), precision=jax.lax.Precision.HIGHEST)
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = np.percentile(values, [10, 90])
+    return f"{low:.3g} to {high:.3g}"
+
+
+def density_rows(problem: training.Problem, params: Any, folder: Path) -> list[dict[str, Any]]:
+    """Sec. 7's reduction of the loss fluctuation for all directions, by the spectral density.
+
+    Args:
+        problem: loss and pictures.
+        params: θ_K.
+        folder: of the run; keeps density.npz.
+    """
+    path = folder / "density.npz"
+    if not path.exists():
+        found = lanczos.spectral_density(
+            _matvec(problem, params), problem.dimension, key=jax.random.key(FLAGS.seed),
+            num_probes=PROBES, num_steps=NODES,
+        )  # fmt: skip
+        results.write_arrays(path, **found._asdict())
+    density = lanczos.SpectralDensity(**results.read_arrays(path))
+    cross = theory.crossover_eigenvalue(
+        training.final_learning_rate(), FLAGS.momentum, problem.steps_per_epoch
+    )
+    above, above_error = density.mean(lambda x: x > cross)
+    reduction, error = _reduction(density, problem.steps_per_epoch)
+    n = problem.dimension
+    quantity = "reduction of the loss fluctuation, all directions of positive curvature"
+    note = "theory with C = H, spectral density; error by leaving out one random vector"
+    rows = [("loss_fluctuation_reduction_all", "Sec. 7", quantity, reduction, error, note)]
+    quantity = "eigenvalues above the crossover, by the spectral density"
+    rows.append(("density_above_crossover", "Fig. 5", quantity, n * above, n * above_error, ""))
+    return [row(*start, n=n, note=note) for *start, note in rows]
+
+
+def _reduction(density: lanczos.SpectralDensity, steps_per_epoch: int) -> tuple[float, float]:
+    """1 − Σ λ²V/Σ λ²V_white over the nodes, and its error by leaving out one random vector."""
+    sums = []
+    for law in (theory.without_replacement(steps_per_epoch), theory.with_replacement()):
+        positive = np.clip(density.nodes, 1e-12, None)
+        V = theory.stationary_variances(
+            positive, training.final_learning_rate(), FLAGS.momentum, law
+        )
+        terms = np.where(density.nodes > 0, positive**2 * V.weight, 0.0)
+        sums.append(np.sum(density.weights * terms, axis=1))
+    anti, white = sums
+    left_out = 1 - (anti.sum() - anti) / (white.sum() - white)
+    error = np.sqrt((len(anti) - 1) * left_out.var())
+    return float(1 - anti.sum() / white.sum()), float(error)
