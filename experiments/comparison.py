@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mean_row", "median_row", "row", "table"]
+__all__ = ["mean_row", "median_row", "row", "table", "with_error"]
 
 
 def row(
@@ -66,13 +66,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text: item, quantity, paper, here ± error."""
     lines = [f"{'item':10} {'quantity':78} {'paper':>16} {'here':>20}"]
     for one in rows:
-        paper = _with_error(one["paper"], one["paper_error"])
-        here = _with_error(one["here"], one["here_error"])
+        paper = with_error(one["paper"], one["paper_error"])
+        here = with_error(one["here"], one["here_error"])
         lines.append(f"{one['paper_item']:10} {one['quantity'][:78]:78} {paper:>16} {here:>20}")
     return "\n".join(lines)
 
 
-def _with_error(value: float | None, error: float | None) -> str:
+def with_error(value: float | None, error: float | None) -> str:
+    """'value ± error' as far as there are any."""
     if value is None:
         return ""
     return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"

@@ -1,5 +1,6 @@
 """Fig. 11 and App. J: what is left of the network without its leading Hessian directions."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from absl import flags
 from jax.flatten_util import ravel_pytree
 
-from antisgd import objective, plotting, theory, trajectory
+from antisgd import objective, plotting, results, theory, trajectory
 from experiments import training
 from experiments.comparison import row
 
@@ -37,7 +38,11 @@ class Discarding(NamedTuple):
 
 
 def discard(
-    problem: training.Problem, params: Any, vectors: np.ndarray, eigenvalues: np.ndarray
+    problem: training.Problem,
+    params: Any,
+    vectors: np.ndarray,
+    eigenvalues: np.ndarray,
+    folder: Path,
 ) -> Discarding:
     """Accuracy of θ − Σ_{i≤n} (p_i·θ) p_i for n up to k, by blocks between the n evaluated.
 
@@ -46,7 +51,11 @@ def discard(
         params: θ_K.
         vectors: eigenvectors by descending eigenvalue, [k, d].
         eigenvalues: [k].
+        folder: of the run; keeps discard.npz.
     """
+    path = folder / "discard.npz"
+    if path.exists() and results.read_arrays(path)["counts"][-1] == len(vectors):
+        return Discarding(**results.read_arrays(path))
     theta, restore = ravel_pytree(params)
     above = int(np.sum(eigenvalues > _crossover(problem)))
     counts = _counts(len(vectors), above)
@@ -62,7 +71,9 @@ def discard(
         left = left - trajectory.project(block.T, part)[0]
         accuracies.append(float(evaluate(left).accuracy))
     deviation = float(jnp.linalg.norm(theta) / theta.size**0.5)
-    return Discarding(counts, np.array(accuracies), projections, deviation)
+    found = Discarding(counts, np.array(accuracies), projections, deviation)
+    results.write_arrays(path, **found._asdict())
+    return found
 
 
 def _crossover(problem: training.Problem) -> float:

@@ -17,6 +17,9 @@ STAGES = (
 )  # fmt: skip
 SAMPLING = ("without_replacement", "with_replacement")
 
+# Programs that compile faster than this are not worth a file in the cache.
+KEPT_COMPILE_SECONDS = 0.5
+
 # What decides the numbers of a run: stored in its config.json and compared when it goes on.
 SETTINGS = (
     "dataset", "num_examples", "seed", "seeds", "batch_size", "learning_rate",
@@ -139,7 +142,7 @@ def use_compilation_cache() -> None:
     jax.config.update(
         "jax_compilation_cache_dir", os.environ.get("ANTISGD_CACHE_DIR", str(default))
     )
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_COMPILE_SECONDS)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

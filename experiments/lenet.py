@@ -109,21 +109,25 @@ def _examined(
     """Noise against curvature, discarded directions and the checks of the quadratic picture."""
     rows, panels = [], {}
     without = recorded.get("without_replacement")
-    if "covariance" in FLAGS.stages and without:
+    if _wanted("covariance", place) and without:
         noise = without.trajectory.noise
         found = covariance.find(problem, state.params, pairs.vectors, noise, place)
         rows += covariance.rows(found, pairs.values, len(noise))
         panels |= covariance.figures(found, pairs.values)
-    if "discard" in FLAGS.stages:
-        found = discarding.discard(problem, state.params, pairs.vectors, pairs.values)
+    if _wanted("discard", place):
+        found = discarding.discard(problem, state.params, pairs.vectors, pairs.values, place)
         rows += discarding.rows(problem, found, pairs.values)
         panels["fig11"] = discarding.figure(problem, found, pairs.values)
-    if "validity" in FLAGS.stages and without:
-        inside = place / "trajectory_without_replacement"
-        rows += validity.end_curvature_rows(problem, without.final, pairs, inside)
-    if "density" in FLAGS.stages:
+    if _wanted("validity", place) and without:
+        rows += validity.end_curvature_rows(problem, without.final, pairs, place)
+    if _wanted("density", place):
         rows += validity.density_rows(problem, state.params, place)
     return rows, panels
+
+
+def _wanted(stage: str, place: Path) -> bool:
+    """Asked for, or found before: a later command does not drop what the folder holds."""
+    return stage in FLAGS.stages or (place / f"{stage}.npz").exists()
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], panels: dict[str, Any]) -> None:

@@ -112,14 +112,15 @@ def _run(
         state, anchors, done = results.read_checkpoint(checkpoint, (state, anchors, -1))
         state = jax.tree.map(jnp.asarray, state)
     scheme = getattr(sampling, regime)
-    draw = jax.jit(lambda epoch: scheme(key, epoch, problem.num_examples, FLAGS.batch_size))
+    # The key is an argument and no constant, so that all seeds share one program.
+    draw = jax.jit(lambda key, epoch: scheme(key, epoch, problem.num_examples, FLAGS.batch_size))
     run_chunk = trajectory.make_recorder(_advance(problem))
     anchor = _anchor(problem, directions)
     bar = tqdm(total=epochs, initial=max(int(done), 0), unit="epoch", desc=f"recording {regime}")
     for epoch in range(int(done) + 1, epochs + 1):
         if epoch > 0:
             rows = (epoch - 1) * problem.steps_per_epoch
-            schedule = draw(FLAGS.epochs + epoch - 1)
+            schedule = draw(key, FLAGS.epochs + epoch - 1)
             state = _record_epoch(run_chunk, state, schedule, train, directions, files, rows)
             bar.update()
         anchors["gradients"][epoch], anchors["curves"][epoch] = anchor(state.params)

@@ -29,9 +29,9 @@ def end_curvature_rows(
         problem: loss and pictures.
         params: weights at the end of the period.
         pairs: eigenpairs at θ_K.
-        folder: of the recorded period; keeps end_curvature.npz.
+        folder: of the run; keeps validity.npz.
     """
-    path, k = folder / "end_curvature.npz", len(pairs.values)
+    path, k = folder / "validity.npz", len(pairs.values)
     chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
     if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
         matvec = _matvec(problem, params)

@@ -1,16 +1,19 @@
 """The experiments' mains at toy size: what they write, that they go on, and what they refuse."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from antisgd import heavy_ball, lanczos, models, objective, results, theory
 from experiments import flags as shared
-from experiments import lenet
+from experiments import lenet, training, validity
 
 FLAGS = flags.FLAGS
 TOY = {
@@ -30,7 +33,13 @@ FIGURES = {
 @pytest.fixture(scope="module", autouse=True)
 def parsed_flags():
     FLAGS(["lenet"])
-    with flagsaver.flagsaver(), jax.numpy_rank_promotion("allow"):
+    with (
+        flagsaver.flagsaver(),
+        jax.numpy_rank_promotion("allow"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(validity, "PROBES", 2)
+        patch.setattr(validity, "NODES", 5)
         yield
 
 
@@ -120,6 +129,22 @@ def test_the_same_command_again_changes_no_bit(finished):
         np.testing.assert_array_equal(array, after[name], err_msg=name)
 
 
+def test_a_second_run_of_the_same_shapes_compiles_nothing(tmp_path, monkeypatch):
+    """Every program of the second run comes from the cache on disk, as in a new process."""
+    monkeypatch.setattr(shared, "KEPT_COMPILE_SECONDS", 0.0)
+    requests = Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: requests.update([event]))
+    stages = ["train", "eigenpairs", "analysis"]
+    jax.clear_caches()
+    run(tmp_path / "first", stages=stages)
+    requests.clear()
+    jax.clear_caches()
+    run(tmp_path / "second", stages=stages, seed=1)
+    asked = "/jax/compilation_cache/compile_requests_use_cache"
+    assert requests["/jax/compilation_cache/cache_misses"] == 0
+    assert requests["/jax/compilation_cache/cache_hits"] == requests[asked] > 10
+
+
 def test_stage_by_stage_gives_the_bits_of_one_run(finished, tmp_path):
     for stage in shared.STAGES:
         run(tmp_path / "staged", seeds=2, stages=[stage])
@@ -153,6 +178,78 @@ def test_the_two_full_gradient_modes_agree_within_the_stated_error(finished, tmp
     difference = np.sqrt(np.mean((exact - modelled) ** 2, axis=0))
     assert np.median(difference / stated) < 3
     assert np.sqrt(np.mean(difference**2)) < 0.5 * np.sqrt(np.mean(exact**2))
+
+
+@pytest.fixture(scope="module")
+def trained(finished):
+    """What the toy run's files say, and its problem: θ_K, eigenvectors, the loss as a function."""
+    with flagsaver.flagsaver(**TOY):
+        problem = training.load_problem(models.lenet(), weight_decay=FLAGS.weight_decay)
+    theta = jnp.asarray(np.load(finished / "training.npz")["params"][0])
+    template = problem.init(jax.random.key(0))
+    restore = jax.flatten_util.ravel_pytree(template)[1]
+    vectors = jnp.asarray(np.load(finished / "eigenvectors.npy"))
+    return problem, theta, restore, vectors
+
+
+def test_the_static_covariance_is_that_of_single_examples(finished, trained):
+    """(1/S − 1/N) C₀ from a loop over the examples, to rounding of float32 gradients."""
+    problem, theta, restore, vectors = trained
+    train = problem.dataset.train
+
+    def loss(flat, n):
+        one = jax.tree.map(lambda leaf: leaf[n][None], train)
+        return problem.loss(restore(flat), one, jnp.ones(1))
+
+    gradient = jax.jit(jax.grad(loss))
+    each = np.array([vectors @ gradient(theta, n) for n in range(60)], np.float64)
+    expected = (1 / 6 - 1 / 60) * np.cov(each.T)
+    found = np.load(finished / "covariance.npz")["examples"]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_discarded_directions_leave_the_accuracy_of_the_rest(finished, trained):
+    problem, theta, restore, vectors = trained
+    kept = np.load(finished / "discard.npz")
+    np.testing.assert_array_equal(kept["counts"], np.arange(7))
+    np.testing.assert_allclose(kept["projections"], vectors @ theta, rtol=1e-3, atol=1e-4)
+    for n in (0, 3, 6):
+        left = theta - vectors[:n].T @ (vectors[:n] @ theta)
+        accuracy = objective.evaluate(problem.apply, restore(left), problem.dataset.test).accuracy
+        assert abs(kept["accuracies"][n] - accuracy) < 1e-6
+
+
+def test_the_curvature_at_the_end_is_that_of_the_last_weights(finished, trained):
+    """p·H p by differences of the gradient at θ_{K+T}, from the recording's own checkpoint."""
+    problem, theta, restore, vectors = trained
+    inside = finished / "trajectory_without_replacement"
+    weights = problem.init(jax.random.key(0))
+    optimizer = training.optimizer_at(0)
+    state = heavy_ball.init(optimizer, weights)
+    anchors = {"gradients": np.zeros((4, 6), np.float32), "curves": np.zeros((4, 4))}
+    state, _, done = results.read_checkpoint(inside / "checkpoint.npz", (state, anchors, -1))
+    assert done == 3
+    final = jax.flatten_util.ravel_pytree(state.params)[0]
+    gradient = jax.grad(
+        lambda flat: problem.loss(restore(flat), problem.dataset.train, jnp.ones(60))
+    )
+    exact = [jnp.vdot(p, jax.jvp(gradient, (final,), (p,))[1]) for p in vectors]
+    kept = np.load(finished / "validity.npz")
+    np.testing.assert_allclose(kept["curvature"], exact, rtol=1e-3)
+
+
+def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
+    """Nodes at the eigenvalues with equal weights are the exact density."""
+    lam = np.geomspace(1e-3, 10, 50)
+    density = lanczos.SpectralDensity(np.stack([lam, lam]), np.full((2, 50), 1 / 50))
+    rate, M = 0.01, 40
+    with flagsaver.flagsaver(learning_rate=rate, learning_rate_decay=1.0):
+        reduction, error = validity._reduction(density, M)
+    anti = theory.stationary_variances(lam, rate, 0.9, theory.without_replacement(M)).weight
+    white = theory.stationary_variances(lam, rate, 0.9, theory.with_replacement()).weight
+    expected = theory.loss_fluctuation_reduction(lam, anti, white)
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
+    assert error < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,16 @@ def test_anchors_must_span_the_period():
         trajectory.quadratic_full_gradient(
             np.ones(1), np.zeros((11, 1)), np.array([0, 5]), np.zeros((2, 1))
         )
+
+
+@pytest.mark.parametrize("microbatch_size", [3, 20, 64])
+def test_example_gradients_are_those_of_one_example_at_a_time(run, microbatch_size):
+    """And their covariance along the directions is P C₀ Pᵀ."""
+    examples, params, directions, _ = run
+    found = trajectory.example_gradients(
+        quadratic, params, examples, directions, microbatch_size=microbatch_size
+    )
+    each = [jax.grad(quadratic)(params, examples[n : n + 1], jnp.ones(1)) for n in range(N)]
+    np.testing.assert_allclose(found, np.array(each) @ directions.T, atol=50 * D * EPS)
+    expected = directions @ np.cov(np.asarray(examples).T) @ directions.T
+    np.testing.assert_allclose(np.cov(np.asarray(found).T), expected, atol=200 * D * EPS)

@@ -1,0 +1,100 @@
+"""Keeps the small results of runs in the repository, and makes the README's tables from them.
+
+    python -m experiments.kept --run=runs/lenet_cpu --name=lenet_cpu     copies a run's results
+    python -m experiments.kept                                           only the tables
+
+A kept run is experiments/results/NAME: summary.json, config.json and the figures as PNG.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from antisgd import results
+from experiments.comparison import with_error
+
+FLAGS = flags.FLAGS
+
+ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent / "results"
+MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
+# Shown beside the rows that have a value of the paper.
+HEADLINES = (
+    "tau_over_theory_window_without_replacement",
+    "tau_deviation_p90_window_without_replacement",
+    "tau_over_theory_effective_without_replacement",
+    "tau_over_theory_window_with_replacement",
+    "velocity_over_theory_without_replacement",
+    "velocity_over_theory_with_replacement",
+)
+
+
+def keep(run: Path, name: str) -> None:
+    """Copies summary, settings and figures of a finished run."""
+    place = FOLDER / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    rows, config = results.read_json(run / "summary.json"), results.read_json(run / "config.json")
+    # Where the data and the run lay says nothing to a reader.
+    command = re.sub(r" --(data_dir|output_dir)=\S+", "", config["provenance"]["command"])
+    config["provenance"]["command"] = command
+    results.write_json(place / "summary.json", rows)
+    results.write_json(place / "config.json", config)
+    for figure in sorted((run / "figures").glob("*.png")):
+        shutil.copy(figure, place / figure.name)
+
+
+def tables() -> str:
+    """One table 'paper | here ± error' for each kept run, in Markdown."""
+    return "\n\n".join(_table(place) for place in sorted(FOLDER.iterdir()) if place.is_dir())
+
+
+def _table(place: Path) -> str:
+    provenance = results.read_json(place / "config.json")["provenance"]
+    lines = [
+        f"`{provenance['command']}` ({provenance['device']}, {provenance['cpu_cores']} cores, "
+        f"jax {provenance['versions']['jax']}; [all rows and figures]({place.relative_to(ROOT)})):",
+        "",
+        "| item | quantity | paper | here |",
+        "|---|---|---|---|",
+    ]
+    for row in results.read_json(place / "summary.json"):
+        if row["paper"] is not None or row["id"] in HEADLINES:
+            lines.append(_line(row))
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    paper = with_error(row["paper"], row["paper_error"])
+    here = with_error(row["here"], row["here_error"])
+    unit = "" if row["unit"] == "1" else f" {row['unit']}"
+    return f"| {row['paper_item']} | {row['quantity'].replace('|', '∣')} | {paper} | {here}{unit} |"
+
+
+def write_tables(readme: Path) -> None:
+    """Replaces what stands between the marks in the README."""
+    before, _, after = _split(readme.read_text())
+    results.write_text(readme, f"{before}{MARKS[0]}\n{tables()}\n{MARKS[1]}{after}")
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    before, rest = text.split(MARKS[0])
+    inside, after = rest.split(MARKS[1])
+    return before, inside.strip(), after
+
+
+def main(argv: Any) -> None:
+    """Copies --run, if given, and rewrites the tables."""
+    del argv
+    if FLAGS.run:
+        keep(Path(FLAGS.run), FLAGS.name or Path(FLAGS.run).name)
+    write_tables(ROOT / "README.md")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run", None, "Run folder to keep.")
+    flags.DEFINE_string("name", None, "Its name in experiments/results; the folder's by default.")
+    app.run(main)
