@@ -168,7 +168,7 @@ def test_theory_for_the_variances_follows_the_trend_of_the_noise(drawn):
                    and x.get_linestyle() == "--"]  # fmt: skip
     assert len(drawn_lines) == 4
     expected = (one.noise * one.stationary.weight)[::-1]
-    # A pure power law is its own parabola in the log–log plot.
+    # A pure power law is its own running median.
     np.testing.assert_allclose(drawn_lines[0], expected, rtol=1e-9)
     np.testing.assert_allclose(drawn_lines[3], 2e-3 * one.noise[::-1], rtol=1e-9)
 

@@ -92,10 +92,14 @@ def _fit_line(
     _name(axis, label, line, "o-", mfc=points, mec=points)
 
 
-def _trend(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Parabola through the log–log plot of y against x, at x."""
-    log_x = np.log(x)
-    return np.exp(np.polyval(np.polyfit(log_x, np.log(y), 2), log_x))
+def _trend(y: np.ndarray) -> np.ndarray:
+    """Running median of y over up to a twentieth of the points to either side, fewer at the ends.
+
+    A median, because directions without noise (dead units) lie many decades below the others.
+    """
+    n = len(y)
+    reach = [min(max(2, n // 20), i, n - 1 - i) for i in range(n)]
+    return np.array([np.median(y[i - r : i + r + 1]) for i, r in enumerate(reach)])
 
 
 def autocorrelation_panel(
@@ -132,7 +136,8 @@ def variances_panel(axis: Axes, analysis: Any, cross: float) -> None:
     """
     x, order = np.asarray(analysis.eigenvalues), np.argsort(analysis.eigenvalues)
     hollow = analysis.drift_share > MOSTLY_DRIFT
-    noise = _trend(x, analysis.noise)
+    noise = np.empty_like(x)
+    noise[order] = _trend(np.asarray(analysis.noise)[order])
     for name, colour, symbol in (("weight", WEIGHT, "\\theta"), ("velocity", VELOCITY, "v")):
         _points(axis, x, getattr(analysis.measured, name), colour, hollow)
         _fit_line(axis, analysis.fits[name], analysis.fit_spans[name], f"\\sigma_{symbol}^2",
