@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from antisgd import heavy_ball, sampling
 
-__all__ = ["init", "make_epoch", "network_keys", "over_devices"]
+__all__ = ["init", "make_epoch", "network_keys", "on_all_devices", "over_devices"]
 
 Scheme = Callable[[jax.Array, Any, int, int], sampling.Schedule]
 
@@ -46,13 +46,25 @@ def init(
 
 
 def over_devices(tree: Any) -> Any:
-    """Spreads the leading axis over all devices of the process, where it divides them."""
+    """Deals the leading axis [networks] out to all devices of the process, where they divide it."""
+    mesh = _mesh(jax.tree.leaves(tree)[0].shape[0])
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, _NETWORKS))
+
+
+def on_all_devices(tree: Any, networks: int) -> Any:
+    """Copies what all networks share, such as the examples, to the devices that train them."""
+    mesh = _mesh(networks)
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+_NETWORKS = PartitionSpec("networks")
+
+
+def _mesh(networks: int) -> Mesh | None:
     devices = jax.devices()
-    networks = jax.tree.leaves(tree)[0].shape[0]
     if len(devices) == 1 or networks % len(devices):
-        return tree
-    mesh = Mesh(devices, ("networks",))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("networks")))
+        return None
+    return Mesh(devices, ("networks",))
 
 
 def make_epoch(
@@ -72,8 +84,8 @@ def make_epoch(
         schemes: sampling schemes; the networks are ordered scheme by scheme, all seeds of the
             first one first.
         batch_size: S.
-        group_size: networks trained side by side by `vmap`; the groups follow one another.
-            None: all at once.
+        group_size: networks of a device trained side by side by `vmap`; the groups follow one
+            another. None: all at once.
 
     Returns:
         `epoch(states, keys, epoch, examples) -> (states, minibatch losses [networks, steps])`
@@ -92,15 +104,21 @@ def make_epoch(
     @partial(jax.jit, donate_argnums=0)
     def run_epoch(states, keys, epoch, examples):
         num_examples = jax.tree.leaves(examples)[0].shape[0]
-        optimizer = optimizer_at(epoch)
 
         def train(network):
             state, schedule = network
-            return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
+            return heavy_ball.run_schedule(loss, optimizer_at(epoch), state, schedule, examples)
 
-        networks = (states, schedules(keys, epoch, num_examples))
-        if group_size is None or group_size >= keys.shape[0]:
-            return jax.vmap(train)(networks)
-        return jax.lax.map(train, networks, batch_size=group_size)
+        def train_all(networks):
+            if group_size is None:
+                return jax.vmap(train)(networks)
+            return jax.lax.map(train, networks, batch_size=group_size)
+
+        mesh = _mesh(keys.shape[0])
+        if mesh is not None:
+            train_all = jax.shard_map(
+                train_all, mesh=mesh, in_specs=_NETWORKS, out_specs=_NETWORKS, check_vma=False
+            )
+        return train_all((states, schedules(keys, epoch, num_examples)))
 
     return run_epoch

@@ -40,9 +40,10 @@ def hessian_vector_product(
     H v = Σ_b (W_b / W) ∇²L_b(θ) v over microbatches b of total weight W_b, by differentiating the
     gradient along v, summed with compensation, so that rounding does not grow with their number.
     Symmetric up to rounding. A block of vectors is `jax.vmap(matvec)`: what does not depend on
-    the vector is computed once for all of them. With several devices in the process each
-    microbatch is split over them. Computed in the precision of params: float64 params and calls
-    inside `jax.enable_x64(True)` give float64 products.
+    the vector is computed once for all of them. With several devices in the process (on a CPU its
+    cores, if `jax_num_cpu_devices` says so) the microbatches are dealt out to them. Computed in the
+    precision of params: float64 params and calls inside `jax.enable_x64(True)` give float64
+    products.
 
     Args:
         loss: `loss(params, examples, weights)`, a weighted mean plus penalties.
@@ -149,8 +150,6 @@ def _sum_over_microbatches(product: Callable, *static) -> Callable:
     """One compiled program for all θ and data of the same shapes, whoever asks for it."""
     product = partial(product, *static)
 
-    @jax.jit
-    @jax.default_matmul_precision("highest")
     def summed(params: Any, batches: _Microbatches, vector: Array) -> Array:
         # Kahan's sum: the error does not grow with the number of microbatches.
         def add(carry, batch):
@@ -162,11 +161,23 @@ def _sum_over_microbatches(product: Callable, *static) -> Callable:
         zero = jnp.zeros_like(vector)
         return jax.lax.scan(add, (zero, zero), batches)[0][0]
 
-    return summed
+    def over_devices(*arguments: Any) -> Array:
+        split, whole = PartitionSpec("examples"), PartitionSpec()
+        return jax.shard_map(
+            lambda *local: jax.lax.psum(summed(*local), "examples"),
+            mesh=_mesh(), in_specs=(whole, split, whole), out_specs=whole, check_vma=False,
+        )(*arguments)  # fmt: skip
+
+    chosen = summed if jax.local_device_count() == 1 else over_devices
+    return jax.jit(jax.default_matmul_precision("highest")(chosen))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("examples",))
 
 
 def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
-    """Equal microbatches, a ragged end filled with first examples of weight zero."""
+    """Equal microbatches, as many for each device; a place too many counts for nothing."""
     leaves = jax.tree.leaves(examples)
     num_examples = leaves[0].shape[0] if leaves else 0
     if num_examples < 1 or microbatch_size < 1:
@@ -175,29 +186,28 @@ def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
             f"examples and microbatch_size={microbatch_size}"
         )
     num_devices = jax.local_device_count()
-    count = -(-num_examples // min(microbatch_size, num_examples))
-    size = -(-num_examples // (count * num_devices)) * num_devices
-    count = -(-num_examples // size)
-    rows = np.arange(count * size).reshape(count, size)
+    count = -(-num_examples // (microbatch_size * num_devices)) * num_devices
+    size = -(-num_examples // count)
+    rows = np.arange(count * size).reshape(size, count).T
     weights = (rows < num_examples).astype(dtype)
+    shares = weights.sum(1) / num_examples
+    # A microbatch without examples (more devices than examples) has a mean, but no share.
+    weights[shares == 0] = 1
     rows = np.where(rows < num_examples, rows, 0)
     return _Microbatches(
         jax.tree.map(lambda leaf: _cast(jnp.asarray(leaf)[rows], dtype), examples),
         jnp.asarray(weights),
-        jnp.asarray(weights.sum(1) / num_examples, dtype),
+        jnp.asarray(shares, dtype),
     )
 
 
 def _place(params: Any, batches: _Microbatches) -> tuple[Any, _Microbatches]:
-    """Each microbatch split over the devices of the process, θ on all of them."""
-    devices = jax.local_devices()
-    if len(devices) == 1:
+    """The microbatches dealt out to the devices of the process, θ on all of them."""
+    if jax.local_device_count() == 1:
         return params, batches
-    split = NamedSharding(Mesh(np.array(devices), ("examples",)), PartitionSpec(None, "examples"))
-    whole = NamedSharding(split.mesh, PartitionSpec())
-    examples, weights = jax.device_put((batches.examples, batches.weights), split)
-    params, shares = jax.device_put((params, batches.shares), whole)
-    return params, _Microbatches(examples, weights, shares)
+    split = NamedSharding(_mesh(), PartitionSpec("examples"))
+    whole = NamedSharding(_mesh(), PartitionSpec())
+    return jax.device_put(params, whole), jax.device_put(batches, split)
 
 
 def _cast(leaf: Array, dtype) -> Array:

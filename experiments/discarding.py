@@ -106,7 +106,7 @@ def rows(problem: training.Problem, found: Discarding, eigenvalues: np.ndarray):
                 f"test accuracy without the {n} leading eigenvectors",
                 accuracy,
                 np.sqrt(accuracy * (1 - accuracy) / n_test),
-                paper=PAPER.get(n) if FLAGS.dataset == "cifar10" else None,
+                paper=PAPER.get(n),
                 n=n_test,
                 note="all above the crossover" if n == above else "",
             )

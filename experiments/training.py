@@ -180,10 +180,11 @@ def _run_epochs(
     run_epoch = ensemble.make_epoch(problem.loss, optimizer_at, regimes, FLAGS.batch_size)
     evaluate = evaluators(problem)
     states, keys = ensemble.over_devices((jax.tree.map(jnp.asarray, states), keys))
+    examples = ensemble.on_all_devices(problem.dataset.train, len(keys))
     saved = time.monotonic()
     bar = tqdm(range(done, FLAGS.epochs), "training", FLAGS.epochs, initial=done, unit="epoch")
     for epoch in bar:
-        states, losses = run_epoch(states, keys, epoch, problem.dataset.train)
+        states, losses = run_epoch(states, keys, epoch, examples)
         check_finite(np.asarray(losses), epoch, problem.steps_per_epoch)
         curves[:, epoch] = evaluate(states.params)
         bar.set_postfix_str("loss {:.3g}, test accuracy {:.1%}".format(*curves[0, epoch, [0, 3]]))

@@ -90,7 +90,10 @@ from antisgd import ensemble
 assert jax.device_count() == 2
 original = ensemble.init
 ensemble.init = lambda *a: ensemble.over_devices(original(*a))
-params, _, _ = t.trained(seeds=2)
+params, _, epoch = t.trained(seeds=2)
+grouped, _, _ = t.trained(seeds=2, group_size=1)
+assert np.abs(grouped - params).max() < 1000 * t.EPS
+assert epoch._cache_size() == 1
 np.save(__import__("sys").argv[1], params)
 """
 
