@@ -26,6 +26,8 @@ class Analysis(NamedTuple):
         window: the same in the window, mean velocity removed (beyond the paper), [k] each.
         curvature: slope of exact full gradients against displacements at the anchors, [k].
         effective: `window` at that curvature, nan where it is not positive, [k] each.
+        spread: scatter of one direction's statistics about `window`, 95 % band.
+        effective_spread: about `effective`; nan where that is.
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
         fit_spans: end points of the fitted regions.
@@ -42,6 +44,8 @@ class Analysis(NamedTuple):
     window: statistics.Variances
     curvature: np.ndarray
     effective: statistics.Variances
+    spread: theory.WindowSpread
+    effective_spread: theory.WindowSpread
     drift_share: np.ndarray
     fits: dict[str, statistics.PowerLaw]
     fit_spans: dict[str, np.ndarray]
@@ -101,6 +105,8 @@ def analyse(
         window=_window(eigenvalues, learning_rate, law, num_examples, len(velocities)),
         curvature=curvature,
         effective=_window(curvature, learning_rate, law, num_examples, len(velocities)),
+        spread=_spread(eigenvalues, learning_rate, law, num_examples, len(velocities)),
+        effective_spread=_spread(curvature, learning_rate, law, num_examples, len(velocities)),
         drift_share=statistics.drift_share(weights),
         fits=fits,
         fit_spans=spans,
@@ -116,7 +122,7 @@ def _window(
     curvature: np.ndarray, rate: float, law: theory.Noise, num_examples: int, num_steps: int
 ) -> statistics.Variances:
     """Theory of the window; it starts from the state that training left (App. G)."""
-    usable = (curvature > 0) & (rate * curvature < 2 * (1 + FLAGS.momentum))
+    usable = _stable(curvature, rate)
     found = np.full((3, curvature.size), np.nan)
     if usable.any():
         start = noise_law(FLAGS.sampling[0], num_examples)
@@ -124,6 +130,27 @@ def _window(
             curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start
         )
     return statistics.Variances(*found)
+
+
+def _spread(
+    curvature: np.ndarray, rate: float, law: theory.Noise, num_examples: int, num_steps: int
+) -> theory.WindowSpread:
+    """The 95 % band of one direction's statistics in such a window, for Gaussian noise."""
+    usable, quantiles = _stable(curvature, rate), (0.025, 0.975)
+    tables = np.full((3, curvature.size, len(quantiles)), np.nan)
+    deviations = np.full((3, curvature.size), np.nan)
+    if usable.any():
+        start = noise_law(FLAGS.sampling[0], num_examples)
+        _, *found, deviations[:, usable] = theory.window_spread(
+            curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start,
+            quantiles=quantiles,
+        )  # fmt: skip
+        tables[:, usable] = found
+    return theory.WindowSpread(np.array(quantiles), *tables, deviations)
+
+
+def _stable(curvature: np.ndarray, rate: float) -> np.ndarray:
+    return (curvature > 0) & (rate * curvature < 2 * (1 + FLAGS.momentum))
 
 
 def _fit(eigenvalues: np.ndarray, measured: statistics.Variances, cross: float):

@@ -72,6 +72,8 @@ def analysis_rows(
     rows += _exponent_rows(one, regime, figure)
     for name in _REFERENCES:
         rows += _agreement_rows(one, name, regime, figure)
+    rows += _band_rows(one, "window", one.spread, regime, figure)
+    rows += _band_rows(one, "effective", one.effective_spread, regime, figure)
     ratio = one.measured.velocity / (one.noise * one.stationary.velocity)
     quantity = "velocity variance over Eq. 6, median"
     rows.append(median_row(f"velocity_over_theory_{regime}", figure, quantity, ratio))
@@ -157,6 +159,35 @@ def _agreement_rows(one: Any, name: str, regime: str, figure: str) -> list[dict[
             n=ratio.size,
         ),
     ]
+
+
+def _band_rows(
+    one: Any, name: str, spread: theory.WindowSpread, regime: str, figure: str
+) -> list[dict[str, Any]]:
+    """Share of the directions inside the band that the theory and its sampling spread predict."""
+    expected, rows = getattr(one, name), []
+    for quantity in ("correlation_time", "weight"):
+        ratio = getattr(one.measured, quantity) / getattr(expected, quantity)
+        if quantity == "weight":
+            ratio = ratio / one.noise
+        low, high = getattr(spread, quantity).T
+        known = np.isfinite(ratio)
+        if not known.any():
+            continue
+        inside = np.mean((ratio > low)[known] & (ratio < high)[known])
+        words = "correlation times" if quantity == "correlation_time" else "weight variances"
+        rows.append(
+            row(
+                f"{quantity}_within_band_{name}_{regime}",
+                figure,
+                f"share of {words} within the 95 % band of {_REFERENCES[name]}",
+                inside,
+                np.sqrt(inside * (1 - inside) / known.sum()),
+                n=int(known.sum()),
+                note="a calibrated band holds 0.95",
+            )
+        )
+    return rows
 
 
 def _noise_rows(M: int, one: Any, recorded: Any, regime: str) -> list[dict[str, Any]]:

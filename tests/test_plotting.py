@@ -31,6 +31,7 @@ def analysis(k=40, drifting=(), decorrelated=False):
         eigenvalues=eigenvalues, lags=lags, autocorrelation=law + 1e-4 * rng.normal(size=2 * M),
         autocorrelation_theory=law, noise=noise, measured=measured, stationary=per_noise,
         window=per_noise, drift_share=share,
+        spread=SimpleNamespace(correlation_time=np.tile([0.8, 1.3], (k, 1))),
         fits={"weight": statistics.fit_power_law(eigenvalues, measured.weight),
               "velocity": statistics.PowerLaw(1.066, 0.001, 0.002, 2e-7, k)},
         fit_spans={"weight": np.array([1e-3, CROSS]), "velocity": np.array([1e-3, 1.0])},
@@ -155,10 +156,15 @@ def test_fig_2_shows_variances_fits_theory_and_scales(drawn):
     assert labels[2:] == ["theory (Eq. 6)", "theory, finite window"]
     np.testing.assert_array_equal(line(time, "_measured").get_ydata(),
                                   one.measured.correlation_time)  # fmt: skip
-    assert legend(time) == ["measured", "theory (Eq. 6)", "theory, finite window"]
+    assert legend(time) == [
+        "95 % of directions", "measured", "theory (Eq. 6)", "theory, finite window",
+    ]  # fmt: skip
     theory = line(time, "theory (Eq. 6)")
     np.testing.assert_array_equal(theory.get_xdata(), one.eigenvalues[::-1])
     np.testing.assert_array_equal(theory.get_ydata(), one.stationary.correlation_time[::-1])
+    heights = time.collections[0].get_paths()[0].vertices[:, 1]
+    limits = one.window.correlation_time.min() * 0.8, one.window.correlation_time.max() * 1.3
+    np.testing.assert_allclose([heights.min(), heights.max()], limits)
 
 
 def test_theory_for_the_variances_follows_the_trend_of_the_noise(drawn):
