@@ -17,6 +17,8 @@ from antisgd import results
 from experiments.comparison import with_error
 
 FLAGS = flags.FLAGS
+flags.DEFINE_string("run", None, "Run folder to keep.")
+flags.DEFINE_string("name", None, "Its name in experiments/results; the folder's by default.")
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
@@ -95,6 +97,4 @@ def main(argv: Any) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run", None, "Run folder to keep.")
-    flags.DEFINE_string("name", None, "Its name in experiments/results; the folder's by default.")
     app.run(main)

@@ -53,10 +53,10 @@ def test_k_near_or_at_the_dimension(k):
     _assert_leading(_solve(values, k), values)
 
 
-@pytest.mark.parametrize("k", [5, 12])
-def test_low_rank_with_fewer_and_with_more_pairs_than_the_rank(k):
+@pytest.mark.parametrize(("k", "block_size"), [(5, 1), (5, 4), (12, 4)])
+def test_low_rank_with_fewer_and_with_more_pairs_than_the_rank(k, block_size):
     values = np.concatenate([np.linspace(2, 1, 7), np.zeros(D - 7)])
-    _assert_leading(_solve(values, k), values)
+    _assert_leading(_solve(values, k, block_size=block_size), values)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0, -3.0])

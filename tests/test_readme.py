@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./]+)*)", README)))
+COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./,]+)*)", README)))
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])

@@ -109,16 +109,16 @@ def leading_eigenpairs(
         found = _probe(
             matvec, state, goal, pairs.values[: verdict.wanted], vectors, probe_products * probing
         )
-        if not len(found) or _spent(state, max_products):
+        grow = len(found) > 0 and not _spent(state, max_products)
+        grown = inject(state, found) if grow else state
+        if grown.size == state.size:
             pairs = _certify(matvec, state, goal, pairs, vectors, len(found) if probing else None)
             _warn(pairs, goal)
             return pairs
-        del vectors
-        state = inject(state, found)
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
-        history = _record(state, products + _waiting(state), -1)
-        state = state._replace(products=products, history=history)
+        history = _record(state, products + _waiting(grown), -1)
+        state = grown._replace(products=products, history=history)
 
 
 def _converge(

@@ -1,0 +1,138 @@
+"""An experiment over a grid of its flags, one run folder a point and one table over all.
+
+    python -m experiments.sweep --module=experiments.lenet \\
+        --grid=batch_size=32,50,64 --grid=momentum=0.5,0.9 --sweep_dir=runs/sweep \\
+        --with_flags="--flagfile=experiments/presets/cpu.flags"
+
+A point is the ordinary command in a process of its own; one that is finished is skipped, one that
+was stopped goes on. --engine=here runs one after the other, local several at a time and slurm on
+a cluster, both through submitit (local starts all points at once) (`pip install 'antisgd[sweep]'`).
+"""
+
+import csv
+import io
+import itertools
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+from antisgd import results
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("module", "experiments.lenet", "Experiment.")
+flags.DEFINE_multi_string("grid", [], "flag=value,value,... Repeat for more dimensions.")
+flags.DEFINE_string("with_flags", "", "Further flags of every point, in quotes.")
+flags.DEFINE_string("sweep_dir", "runs/sweep", "Folder of the run folders.")
+flags.DEFINE_enum("engine", "here", ["here", "local", "slurm"], "Where the points run.")
+flags.DEFINE_float("hours", 24.0, "Time limit of a job (local, slurm).")
+
+
+class Point(NamedTuple):
+    """Settings of one point of the grid, its run folder and the command that makes it."""
+
+    settings: dict[str, str]
+    folder: Path
+    command: list[str]
+
+
+def points(module: str, grid: list[str], with_flags: str, sweep_dir: Path) -> list[Point]:
+    """All combinations of the grid's values.
+
+    Args:
+        module: experiment, such as "experiments.lenet".
+        grid: "flag=value,value,…" each.
+        with_flags: further flags of every point, as in a shell.
+        sweep_dir: where the run folders lie.
+
+    Raises:
+        ValueError: a grid entry without a name or values, or a flag given twice.
+    """
+    axes = [entry.partition("=")[::2] for entry in grid]
+    names = [name for name, _ in axes]
+    for entry, (name, values) in zip(grid, axes, strict=True):
+        if not name or not all(values.split(",")):
+            raise ValueError(f"--grid={entry}: write flag=value,value,...")
+    if len(set(names)) < len(names):
+        raise ValueError("--grid names a flag twice")
+    made = []
+    for values in itertools.product(*(values.split(",") for _, values in axes)):
+        settings = dict(zip(names, values, strict=True))
+        folder = sweep_dir / ",".join(f"{name}={value}" for name, value in settings.items())
+        chosen = [f"--{name}={value}" for name, value in settings.items()]
+        command = [sys.executable, "-m", module, *shlex.split(with_flags), *chosen]
+        made.append(Point(settings, folder, [*command, f"--output_dir={folder}"]))
+    return made
+
+
+def finished(point: Point) -> bool:
+    """A run writes its report last."""
+    return (point.folder / "report.html").exists()
+
+
+def run_here(waiting: list[Point]) -> None:
+    """One after the other; a point that fails does not stop the next."""
+    for number, point in enumerate(waiting, 1):
+        print(f"point {number} of {len(waiting)}: {point.folder.name}", flush=True)
+        subprocess.run(point.command, check=False)
+
+
+def run_submitted(waiting: list[Point], engine: str, sweep_dir: Path, hours: float) -> None:
+    """As jobs of submitit, on this machine or on a Slurm cluster, and waits for them.
+
+    Raises:
+        ValueError: submitit is not installed.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise ValueError(
+            f"--engine={engine} needs submitit: pip install 'antisgd[sweep]', or --engine=here"
+        ) from error
+    executor = submitit.AutoExecutor(folder=sweep_dir / "jobs", cluster=engine)
+    executor.update_parameters(timeout_min=int(60 * hours))
+    jobs = [executor.submit(subprocess.run, point.command, check=True) for point in waiting]
+    for job, point in zip(jobs, waiting, strict=True):
+        failure = job.exception()
+        print(f"{point.folder.name}: {'failed' if failure else 'done'}", flush=True)
+
+
+def table(made: list[Point]) -> str:
+    """CSV: the settings of every finished point and the value of each row of its summary."""
+    lines = []
+    for point in filter(finished, made):
+        rows = results.read_json(point.folder / "summary.json")
+        lines.append(point.settings | {row["id"]: row["here"] for row in rows})
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def main(argv: Any) -> None:
+    """Runs what is not finished, then writes table.csv over all points."""
+    del argv
+    sweep_dir = Path(FLAGS.sweep_dir)
+    try:
+        made = points(FLAGS.module, FLAGS.grid, FLAGS.with_flags, sweep_dir)
+        waiting = [point for point in made if not finished(point)]
+        if FLAGS.engine == "here":
+            run_here(waiting)
+        else:
+            run_submitted(waiting, FLAGS.engine, sweep_dir, FLAGS.hours)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    results.write_text(sweep_dir / "table.csv", table(made))
+    missing = [point.folder.name for point in made if not finished(point)]
+    print(f"{len(made) - len(missing)} of {len(made)} points are in {sweep_dir / 'table.csv'}")
+    if missing:
+        sys.exit(f"not finished: {'; '.join(missing)}. The same command tries them again")
+
+
+if __name__ == "__main__":
+    app.run(main)
