@@ -68,6 +68,7 @@ def analyse(
     regime: str,
     num_examples: int,
     learning_rate: float,
+    drift: str = "mean_velocity",
 ) -> Analysis:
     """Statistics of one recorded period and the theory of its sampling scheme.
 
@@ -79,6 +80,7 @@ def analyse(
         regime: name of the sampling scheme of the period.
         num_examples: N.
         learning_rate: η of the period.
+        drift: "mean_velocity" (Sec. 5.3) or "none", which leaves it in and has no `spread`.
     """
     positive = eigenvalues > 0
     eigenvalues = eigenvalues[positive]
@@ -87,12 +89,13 @@ def analyse(
     steps_per_epoch = -(-num_examples // FLAGS.batch_size)
     lags = np.arange(1, min(2 * steps_per_epoch, len(noise) - 1) + 1)
     correlations = statistics.autocorrelation(noise, lags[-1])[1:]
-    measured = statistics.variances(*statistics.remove_drift(weights, velocities, "mean_velocity"))
+    measured = statistics.variances(*statistics.remove_drift(weights, velocities, drift))
     curvature = statistics.effective_curvature(
         weights[recorded.anchor_steps], recorded.anchor_gradients[:, positive]
     )
     cross = theory.crossover_eigenvalue(learning_rate, FLAGS.momentum, steps_per_epoch)
     fits, spans = _fit(eigenvalues, measured, cross)
+    window = (learning_rate, law, num_examples, len(velocities), drift)
     return Analysis(
         eigenvalues=eigenvalues,
         lags=lags,
@@ -102,11 +105,11 @@ def analyse(
         noise=np.mean(np.square(noise, dtype=np.float64), axis=0),
         measured=measured,
         stationary=_stationary(eigenvalues, learning_rate, law),
-        window=_window(eigenvalues, learning_rate, law, num_examples, len(velocities)),
+        window=_window(eigenvalues, *window),
         curvature=curvature,
-        effective=_window(curvature, learning_rate, law, num_examples, len(velocities)),
-        spread=_spread(eigenvalues, learning_rate, law, num_examples, len(velocities)),
-        effective_spread=_spread(curvature, learning_rate, law, num_examples, len(velocities)),
+        effective=_window(curvature, *window),
+        spread=_spread(eigenvalues, *window),
+        effective_spread=_spread(curvature, *window),
         drift_share=statistics.drift_share(weights),
         fits=fits,
         fit_spans=spans,
@@ -119,7 +122,12 @@ def _stationary(eigenvalues: np.ndarray, rate: float, law: theory.Noise) -> stat
 
 
 def _window(
-    curvature: np.ndarray, rate: float, law: theory.Noise, num_examples: int, num_steps: int
+    curvature: np.ndarray,
+    rate: float,
+    law: theory.Noise,
+    num_examples: int,
+    num_steps: int,
+    drift: str,
 ) -> statistics.Variances:
     """Theory of the window; it starts from the state that training left (App. G)."""
     usable = _stable(curvature, rate)
@@ -127,19 +135,25 @@ def _window(
     if usable.any():
         start = noise_law(FLAGS.sampling[0], num_examples)
         found[:, usable] = theory.window_variances(
-            curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start
-        )
+            curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start,
+            drift="mean" if drift == "none" else drift,
+        )  # fmt: skip
     return statistics.Variances(*found)
 
 
 def _spread(
-    curvature: np.ndarray, rate: float, law: theory.Noise, num_examples: int, num_steps: int
+    curvature: np.ndarray,
+    rate: float,
+    law: theory.Noise,
+    num_examples: int,
+    num_steps: int,
+    drift: str,
 ) -> theory.WindowSpread:
     """The 95 % band of one direction's statistics in such a window, for Gaussian noise."""
     usable, quantiles = _stable(curvature, rate), (0.025, 0.975)
     tables = np.full((3, curvature.size, len(quantiles)), np.nan)
     deviations = np.full((3, curvature.size), np.nan)
-    if usable.any():
+    if usable.any() and drift == "mean_velocity":
         start = noise_law(FLAGS.sampling[0], num_examples)
         _, *found, deviations[:, usable] = theory.window_spread(
             curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mean_row", "median_row", "row", "table", "with_error"]
+__all__ = ["for_data", "mean_row", "median_row", "row", "table", "with_error"]
 
 
 def row(
@@ -60,6 +60,13 @@ def median_row(identifier: str, paper_item: str, quantity: str, values: np.ndarr
     low, high = np.percentile(values, [25, 75])
     error = 1.2533 * (high - low) / 1.349 / np.sqrt(values.size)
     return row(identifier, paper_item, quantity, np.median(values), error, n=values.size)
+
+
+def for_data(rows: list[dict[str, Any]], dataset: str) -> list[dict[str, Any]]:
+    """The rows, without the paper's values where the pictures are not the paper's."""
+    if dataset == "cifar10":
+        return rows
+    return [one | {"paper": None, "paper_error": None} for one in rows]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -131,9 +131,7 @@ def _wanted(stage: str, place: Path) -> bool:
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], panels: dict[str, Any]) -> None:
-    if FLAGS.dataset != "cifar10":
-        # The paper's numbers are for other pictures.
-        rows = [one | {"paper": None, "paper_error": None} for one in rows]
+    rows = comparison.for_data(rows, FLAGS.dataset)
     for name, panel in panels.items():
         results.write_figure(folder / "figures" / name, panel)
     results.write_json(folder / "summary.json", rows)
