@@ -31,6 +31,14 @@ HEADLINES = (
     "tau_over_theory_window_with_replacement",
     "velocity_over_theory_without_replacement",
     "velocity_over_theory_with_replacement",
+    "correlation_time_within_band_window_without_replacement",
+    "correlation_time_within_band_window_with_replacement",
+    "regime_ratio",
+    "weight_exponent_pca",
+    "velocity_exponent_pca",
+    "weight_exponent_hessian",
+    "velocity_exponent_hessian",
+    "drift_mode",
 )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import kept
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -50,3 +52,14 @@ def test_both_make_commands_exist():
 def test_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_tables_are_what_the_kept_results_say():
+    assert kept.tables() in README
+    assert README.count("| Fig. 2 |") >= 4
+
+
+def test_kept_results_name_no_place_of_this_machine():
+    for config in kept.FOLDER.glob("*/config.json"):
+        assert "_dir=" not in config.read_text()
+        assert "/home" not in config.read_text()
