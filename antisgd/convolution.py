@@ -3,7 +3,7 @@
 Inside a network a batch of pictures is an array of *maps* [channels, height, width, n]: every
 shift, comparison and sum runs over contiguous rows of width·n numbers, and a matrix product with
 the patches leaves its result in the same layout. Kernels keep flax's layout [kh, kw, c, features].
-A LeNet step of 50 pictures takes 9.1 ms on 2 cores; channels last 22, flax's `nn.Conv` 162.
+A LeNet step of 50 pictures takes 7.9 ms on 2 cores; channels last 22, flax's `nn.Conv` 160.
 """
 
 from collections.abc import Callable

@@ -105,20 +105,22 @@ def make_epoch(
     def run_epoch(states, keys, epoch, examples):
         num_examples = jax.tree.leaves(examples)[0].shape[0]
 
-        def train(network):
-            state, schedule = network
-            return heavy_ball.run_schedule(loss, optimizer_at(epoch), state, schedule, examples)
+        def train_all(networks, epoch, examples):
+            def train(network):
+                state, schedule = network
+                optimizer = optimizer_at(epoch)
+                return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
 
-        def train_all(networks):
             if group_size is None:
                 return jax.vmap(train)(networks)
             return jax.lax.map(train, networks, batch_size=group_size)
 
-        mesh = _mesh(keys.shape[0])
+        mesh, shared = _mesh(keys.shape[0]), PartitionSpec()
         if mesh is not None:
             train_all = jax.shard_map(
-                train_all, mesh=mesh, in_specs=_NETWORKS, out_specs=_NETWORKS, check_vma=False
-            )
-        return train_all((states, schedules(keys, epoch, num_examples)))
+                train_all, mesh=mesh, in_specs=(_NETWORKS, shared, shared), out_specs=_NETWORKS,
+                check_vma=False,
+            )  # fmt: skip
+        return train_all((states, schedules(keys, epoch, num_examples)), epoch, examples)
 
     return run_epoch
