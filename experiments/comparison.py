@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["for_data", "mean_row", "median_row", "row", "table", "with_error"]
+__all__ = ["exponent_row", "for_data", "mean_row", "median_row", "row", "table", "with_error"]
 
 
 def row(
@@ -60,6 +60,17 @@ def median_row(identifier: str, paper_item: str, quantity: str, values: np.ndarr
     low, high = np.percentile(values, [25, 75])
     error = 1.2533 * (high - low) / 1.349 / np.sqrt(values.size)
     return row(identifier, paper_item, quantity, np.median(values), error, n=values.size)
+
+
+def exponent_row(
+    identifier: str, paper_item: str, quantity: str, law: Any, *, note: str = "", **more: Any
+) -> dict[str, Any]:
+    """A row with the exponent of a `statistics.PowerLaw` and its robust error."""
+    words = f"robust error; the paper's way {law.exponent_error:.2g}{note}"
+    return row(
+        identifier, paper_item, quantity, law.exponent, law.robust_error, n=law.num_points,
+        note=words, **more,
+    )  # fmt: skip
 
 
 def for_data(rows: list[dict[str, Any]], dataset: str) -> list[dict[str, Any]]:

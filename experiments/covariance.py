@@ -10,7 +10,7 @@ from absl import flags
 
 from antisgd import plotting, results, statistics, trajectory
 from experiments import training
-from experiments.comparison import median_row, row
+from experiments.comparison import exponent_row, median_row, row
 
 FLAGS = flags.FLAGS
 
@@ -98,19 +98,10 @@ def _alignment_rows(
     positive = eigenvalues > 0
     if positive.sum() >= 3:
         law = statistics.fit_power_law(eigenvalues[positive], aligned.hessian_variances[positive])
-        made.append(
-            row(
-                f"noise_exponent_{name}",
-                "Fig. 14",
-                "exponent of the noise variance against the Hessian eigenvalue",
-                law.exponent,
-                law.robust_error,
-                paper=1.075 if recorded else None,
-                paper_error=0.001 if recorded else None,
-                n=law.num_points,
-                note=f"{note}; robust error, the paper's way {law.exponent_error:.2g}",
-            )
-        )
+        paper = {"paper": 1.075, "paper_error": 0.001} if recorded else {}
+        quantity = "exponent of the noise variance against the Hessian eigenvalue"
+        identifier = f"noise_exponent_{name}"
+        made.append(exponent_row(identifier, "Fig. 14", quantity, law, note=f"; {note}", **paper))
     return made
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from antisgd import data, hessian, models, plotting, results, theory
 from experiments import analysis, comparison, recording, report, training
 from experiments import flags as shared
-from experiments.comparison import row
+from experiments.comparison import exponent_row, row
 
 FLAGS = flags.FLAGS
 shared.define(default_output_dir="runs/first_layer")
@@ -124,19 +124,9 @@ def rows(
     made = []
     for basis, one in analyses.items():
         for (name, law), (paper, error) in zip(one.fits.items(), PAPER[basis], strict=True):
-            made.append(
-                row(
-                    f"{name}_exponent_{basis}",
-                    "Fig. 4",
-                    f"exponent of the {name} variance, {TITLES[basis]}",
-                    law.exponent,
-                    law.robust_error,
-                    paper=paper,
-                    paper_error=error,
-                    n=law.num_points,
-                    note=f"robust error; the paper's way {law.exponent_error:.2g}",
-                )
-            )
+            quantity = f"exponent of the {name} variance, {TITLES[basis]}"
+            errors = {"paper": paper, "paper_error": error}
+            made.append(exponent_row(f"{name}_exponent_{basis}", "Fig. 4", quantity, law, **errors))
     time = analyses["pca"].measured.correlation_time
     rate = training.final_learning_rate()
     cross = theory.crossover_eigenvalue(rate, FLAGS.momentum, problem.steps_per_epoch)

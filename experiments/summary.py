@@ -7,7 +7,7 @@ from absl import flags
 
 from antisgd import theory
 from experiments import training
-from experiments.comparison import median_row, row
+from experiments.comparison import exponent_row, median_row, row
 
 FLAGS = flags.FLAGS
 
@@ -87,19 +87,9 @@ def _exponent_rows(one: Any, regime: str, figure: str) -> list[dict[str, Any]]:
     for name, law in one.fits.items():
         paper, error = papers.get(name, (None, None))
         region = "; fitted below the crossover" if name == "weight" else ""
-        rows.append(
-            row(
-                f"{name}_exponent_{regime}",
-                figure,
-                f"exponent of the {name} variance",
-                law.exponent,
-                law.robust_error,
-                paper=paper,
-                paper_error=error,
-                n=law.num_points,
-                note=f"robust error; the paper's way {law.exponent_error:.2g}{region}",
-            )
-        )
+        quantity = f"exponent of the {name} variance"
+        errors = {"paper": paper, "paper_error": error, "note": region}
+        rows.append(exponent_row(f"{name}_exponent_{regime}", figure, quantity, law, **errors))
     return rows
 
 

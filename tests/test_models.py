@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from antisgd import models
+from experiments.benchmarks.training import LibraryLeNet
 
 EPS = np.finfo(np.float32).eps
-
-
-class LibraryLeNet(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        for features in (6, 16):
-            x = nn.max_pool(nn.relu(nn.Conv(features, (5, 5))(x)), (2, 2), (2, 2))
-        x = x.reshape(len(x), -1)
-        for width in (120, 84):
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(10)(x)
 
 
 class LibraryResNet20(nn.Module):
