@@ -2,8 +2,10 @@
 
 Recording is linear, so it need not slow the steps: a chunk of them leaves its gradients and
 updates in a buffer, one matrix product projects them, and the weights along the directions are
-the running sum of the projected updates in float64. Memory: 2·chunk·d float32 beside the
-directions (three buffers with the exact full gradient).
+the running sum of the projected updates in float64. A product of a vector with the directions
+costs as much as a good part of a step, so heavy ball projects its gradients only: Eq. 1 holds
+along the directions as well and gives the updates. Memory: chunk·d float32 beside the directions
+for the gradients, as much for updates and for exact full gradients where these are recorded.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from scipy.signal import lfilter
 
 __all__ = [
     "FullGradientModel",
@@ -23,6 +26,7 @@ __all__ = [
     "displacements",
     "example_gradients",
     "flat_record",
+    "heavy_ball_velocities",
     "make_recorder",
     "project",
     "quadratic_full_gradient",
@@ -34,7 +38,7 @@ class Projections(NamedTuple):
 
     Attributes:
         gradients: P g_k(θ_{k−1}), [steps, k].
-        updates: P v_k, [steps, k].
+        updates: P v_k, [steps, k]; zero columns if left out.
         full_gradients: P ∇L(θ_{k−1}), [steps, k]; zero columns [steps, 0] if not asked for.
         losses: minibatch loss at every step, [steps].
     """
@@ -120,11 +124,14 @@ def example_gradients(
     return jnp.concatenate([found, projected(jax.tree.map(lambda a: a[whole:], examples))])
 
 
-def flat_record(full_gradient: Callable[[Any], jax.Array] | None = None):
+def flat_record(
+    full_gradient: Callable[[Any], jax.Array] | None = None, *, with_updates: bool = True
+) -> Callable[[Any, Any, Any, Any], tuple]:
     """Builds the record function that hands gradients and updates on as flat vectors.
 
     Args:
         full_gradient: θ → ∇L(θ), flat [d], evaluated at every step; None leaves it out.
+        with_updates: False leaves the updates out; `heavy_ball_velocities` gives them.
 
     Returns:
         `record(params, gradient, update, value)` for `heavy_ball.run_schedule`.
@@ -132,7 +139,8 @@ def flat_record(full_gradient: Callable[[Any], jax.Array] | None = None):
 
     def record(params, gradient, update, value):
         full = jnp.zeros(0) if full_gradient is None else full_gradient(params)
-        return ravel_pytree(gradient)[0], ravel_pytree(update)[0], full, value
+        flat_update = ravel_pytree(update)[0] if with_updates else jnp.zeros(0)
+        return ravel_pytree(gradient)[0], flat_update, full, value
 
     return record
 
@@ -152,11 +160,9 @@ def make_recorder(
 
     @jax.jit
     def record(state, schedule, examples, directions):
-        state, (gradients, updates, full, losses) = advance(state, schedule, examples)
-        steps = gradients.shape[0]
-        both = project(directions, jnp.concatenate([gradients, updates]))
-        projected_full = project(directions, full) if full.shape[1] else full
-        return state, Projections(both[:steps], both[steps:], projected_full, losses)
+        state, (*vectors, losses) = advance(state, schedule, examples)
+        projected = (project(directions, x) if x.shape[1] else x for x in vectors)
+        return state, Projections(*projected, losses)
 
     return record
 
@@ -167,6 +173,22 @@ def assemble(gradients: np.ndarray, updates: np.ndarray, full_gradients: np.ndar
     θ_k = θ_K + Σ v, summed in float64; δg_k = g_k − ∇L(θ_{k−1}) (Sec. 2). All arguments [T, k].
     """
     return Trajectory(displacements(updates), updates, gradients - full_gradients)
+
+
+def heavy_ball_velocities(
+    gradients: np.ndarray, learning_rate: float, momentum: float, start: np.ndarray
+) -> np.ndarray:
+    """P v_k = β P v_{k−1} − η P g_k (Eq. 1 along the directions), float64 [T, k].
+
+    Args:
+        gradients: P g_k for k = K+1 … K+T, [T, k].
+        learning_rate: η, the same at all steps.
+        momentum: β.
+        start: P v_K, [k].
+    """
+    gradients = np.asarray(gradients, np.float64)
+    carried = momentum * np.asarray(start, np.float64)[None]
+    return lfilter([-learning_rate], [1, -momentum], gradients, axis=0, zi=carried)[0]
 
 
 def displacements(updates: np.ndarray) -> np.ndarray:

@@ -83,10 +83,14 @@ class _Watch:
     """Progress bar and checkpoints of a solve."""
 
     def __init__(self, checkpoint: Path):
-        self.checkpoint, self.saved = checkpoint, time.monotonic()
+        self.checkpoint, self.saved, self.stage = checkpoint, time.monotonic(), "solve"
         self.bar = tqdm(desc="eigenpairs", unit="product", mininterval=1)
 
     def __call__(self, state: lanczos.State, progress: lanczos.Progress) -> None:
+        if progress.stage != self.stage:
+            self.bar.close()
+            self.stage = progress.stage
+            self.bar = tqdm(desc=f"eigenpairs, {self.stage}", unit="product", mininterval=1)
         self.bar.total = progress.products + progress.remaining
         self.bar.n = progress.products
         self.bar.set_postfix_str(f"{progress.converged} of {progress.wanted} converged")

@@ -85,6 +85,20 @@ def _analysed(
                 problem, state, np.asarray(pairs.vectors), pairs.values, regime=regime,
                 key=training.stream_key(seed), folder=inside,
             )  # fmt: skip
+    rows, panels = _examined(problem, state, pairs, recorded, place)
+    if "figures" in FLAGS.stages:
+        more_rows, more_panels = _compared(problem, trained, pairs, recorded)
+        rows, panels = more_rows + rows, more_panels | panels
+    suffix = "" if seed == 0 else f"_seed{seed}"
+    for one in rows:
+        one["id"] += suffix
+    return rows, {f"{name}{suffix}": panel for name, panel in panels.items()}
+
+
+def _compared(
+    problem: training.Problem, trained: training.Training, pairs: Any, recorded: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Eigenvalues, and both periods beside the theory."""
     rate, N = training.final_learning_rate(), problem.num_examples
     analyses = {
         regime: analysis.analyse(one, pairs.values, regime, N, rate)
@@ -94,13 +108,7 @@ def _analysed(
     for regime, one in analyses.items():
         rows += summary.analysis_rows(problem, one, recorded[regime], regime)
     rows += summary.comparison_rows(problem, analyses)
-    panels = figures.analysis_figures(problem, trained, pairs, analyses, recorded)
-    more_rows, more_panels = _examined(problem, state, pairs, recorded, place)
-    rows, panels = rows + more_rows, panels | more_panels
-    suffix = "" if seed == 0 else f"_seed{seed}"
-    for one in rows:
-        one["id"] += suffix
-    return rows, {f"{name}{suffix}": panel for name, panel in panels.items()}
+    return rows, figures.analysis_figures(problem, trained, pairs, analyses, recorded)
 
 
 def _examined(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
@@ -16,9 +17,9 @@ from experiments import training
 
 FLAGS = flags.FLAGS
 
-# Steps whose gradients and updates are held before they are projected: two or three buffers of
-# so many times d float32.
-CHUNK_STEPS = 100
+# Steps whose gradients are held before they are projected: one buffer of so many times d float32,
+# two with exact full gradients. Fewer make the matrix product slower.
+CHUNK_STEPS = 200
 
 
 class Recording(NamedTuple):
@@ -66,11 +67,13 @@ def record(
         folder: trajectory folder of this regime.
     """
     steps, k = FLAGS.analysis_epochs * problem.steps_per_epoch, len(directions)
-    names = ["gradients", "velocities"] + ["full_gradients"] * _exact()
+    names = ["gradients"] + ["full_gradients"] * _exact()
     files = {name: results.open_recording(folder / f"{name}.npy", (steps, k)) for name in names}
+    began = state
     anchors, state = _run(problem, state, jnp.asarray(directions), regime, key, folder, files)
     boundaries = np.arange(FLAGS.analysis_epochs + 1) * problem.steps_per_epoch
-    weights = trajectory.displacements(files["velocities"])
+    velocities = _velocities(files["gradients"], began, jnp.asarray(directions))
+    weights = trajectory.displacements(velocities)
     if _exact():
         full, error = files["full_gradients"], np.zeros(k)
     else:
@@ -80,12 +83,24 @@ def record(
         full, error = model.gradients, model.remaining_error
     noise = np.asarray(files["gradients"] - full, np.float32)
     results.write_array(folder / "weights.npy", weights)
+    results.write_array(folder / "velocities.npy", velocities)
     results.write_array(folder / "noise.npy", noise)
     results.write_arrays(
         folder / "anchors.npz", steps=boundaries, full_gradient_error=error, **anchors
     )
-    path = trajectory.Trajectory(weights, files["velocities"], noise)
+    path = trajectory.Trajectory(weights, velocities, noise)
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
+
+
+def _velocities(
+    gradients: np.ndarray, start: heavy_ball.TrainState, directions: jax.Array
+) -> np.ndarray:
+    """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
+    velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
+    projected = trajectory.project(directions, velocity[None])[0]
+    rate, beta = float(training.learning_rate_at(FLAGS.epochs)), float(np.float32(FLAGS.momentum))
+    found = trajectory.heavy_ball_velocities(gradients, rate, beta, np.asarray(projected))
+    return found.astype(np.float32)
 
 
 def _exact() -> bool:
@@ -136,7 +151,7 @@ def _advance(problem: training.Problem) -> Any:
         full = None
         if _exact():
             full = partial(_full_gradient, problem.loss, examples)
-        flat = trajectory.flat_record(full)
+        flat = trajectory.flat_record(full, with_updates=False)
         return heavy_ball.run_schedule(
             problem.loss, optimizer, state, schedule, examples, record=flat
         )
@@ -180,7 +195,7 @@ def _record_epoch(
         epoch = rows // schedule.indices.shape[0] + FLAGS.epochs
         training.check_finite(np.asarray(projected.losses)[None], epoch, schedule.indices.shape[0])
         here = slice(rows + start, rows + start + len(projected.losses))
-        recorded = (projected.gradients, projected.updates, projected.full_gradients)
+        recorded = (projected.gradients, projected.full_gradients)
         for file, values in zip(files.values(), recorded, strict=False):
             file[here] = values
     for file in files.values():

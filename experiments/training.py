@@ -70,9 +70,14 @@ def load_problem(model: Any, *, weight_decay: float) -> Problem:
 
 
 def optimizer_at(epoch: jax.Array | int) -> Any:
-    """Heavy ball with η·decay^epoch, constant from `--epochs` on (App. H)."""
+    """Heavy ball with the learning rate of an epoch."""
+    return heavy_ball.heavy_ball(learning_rate_at(epoch), FLAGS.momentum)
+
+
+def learning_rate_at(epoch: jax.Array | int) -> jax.Array:
+    """η·decay^epoch, constant from `--epochs` on (App. H), as the steps use it, in float32."""
     decay = jnp.float32(FLAGS.learning_rate_decay) ** jnp.minimum(epoch, FLAGS.epochs)
-    return heavy_ball.heavy_ball(jnp.float32(FLAGS.learning_rate) * decay, FLAGS.momentum)
+    return jnp.float32(FLAGS.learning_rate) * decay
 
 
 def final_learning_rate() -> float:

@@ -1,6 +1,7 @@
 """The experiments' mains at toy size: what they write, that they go on, and what they refuse."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def parsed_flags():
     ):
         patch.setattr(validity, "PROBES", 2)
         patch.setattr(validity, "NODES", 5)
+        patch.setattr(shared, "KEPT_COMPILE_SECONDS", 0.0)
         yield
 
 
@@ -110,6 +112,17 @@ def test_velocities_are_the_steps_of_the_weights(finished):
     np.testing.assert_allclose(steps, np.load(inside / "velocities.npy"), atol=1e-12)
 
 
+def test_the_recorded_weights_end_where_the_network_does(finished, trained):
+    """Eq. 1 along the directions from the recorded gradients, against the weights themselves."""
+    problem, theta, restore, vectors = trained
+    moved = vectors @ (_final_weights(finished, problem) - theta)
+    weights = np.load(finished / "trajectory_without_replacement" / "weights.npy")
+    # Each of the 30 steps rounds the weights once.
+    bound = 30 * np.finfo(np.float32).eps * float(jnp.linalg.norm(theta))
+    np.testing.assert_allclose(weights[-1], moved, rtol=0, atol=bound)
+    assert np.abs(weights[-1]).max() > 100 * bound
+
+
 def test_exact_noise_sums_nearly_to_zero_over_an_epoch_without_replacement_only(finished):
     """Along a moving trajectory the sum is not exactly zero, but far below √M deviations."""
     ratio = {}
@@ -129,22 +142,6 @@ def test_the_same_command_again_changes_no_bit(finished):
         np.testing.assert_array_equal(array, after[name], err_msg=name)
 
 
-def test_a_second_run_of_the_same_shapes_compiles_nothing(tmp_path, monkeypatch):
-    """Every program of the second run comes from the cache on disk, as in a new process."""
-    monkeypatch.setattr(shared, "KEPT_COMPILE_SECONDS", 0.0)
-    requests = Counter()
-    jax.monitoring.register_event_listener(lambda event, **_: requests.update([event]))
-    stages = ["train", "eigenpairs", "analysis"]
-    jax.clear_caches()
-    run(tmp_path / "first", stages=stages)
-    requests.clear()
-    jax.clear_caches()
-    run(tmp_path / "second", stages=stages, seed=1)
-    asked = "/jax/compilation_cache/compile_requests_use_cache"
-    assert requests["/jax/compilation_cache/cache_misses"] == 0
-    assert requests["/jax/compilation_cache/cache_hits"] == requests[asked] > 10
-
-
 def test_stage_by_stage_gives_the_bits_of_one_run(finished, tmp_path):
     for stage in shared.STAGES:
         run(tmp_path / "staged", seeds=2, stages=[stage])
@@ -155,15 +152,21 @@ def test_stage_by_stage_gives_the_bits_of_one_run(finished, tmp_path):
 
 
 def test_more_eigenpairs_extend_the_solve_and_record_anew(finished, tmp_path):
-    run(tmp_path / "grown", stages=["train", "eigenpairs"])
-    first = np.load(tmp_path / "grown" / "eigenpairs.npz")["values"]
-    run(tmp_path / "grown", eigenpairs=9)
-    second = np.load(tmp_path / "grown" / "eigenpairs.npz")["values"]
+    folder = shutil.copytree(finished, tmp_path / "grown")
+    for path in folder.glob("*.npz"):
+        if path.stem in ("covariance", "discard", "validity", "density"):
+            path.unlink()
+    first = np.load(folder / "eigenpairs.npz")["values"]
+    stages = ["eigenpairs", "analysis"]
+    run(folder, seeds=2, eigenpairs=9, stages=stages)
+    second = np.load(folder / "eigenpairs.npz")["values"]
     assert len(second) == 9
     np.testing.assert_allclose(second[:6], first, rtol=2e-3)
-    inside = tmp_path / "grown" / "trajectory_without_replacement"
-    assert np.load(inside / "noise.npy").shape == (30, 9)
-    run(tmp_path / "grown", eigenpairs=9)
+    before = arrays_of(folder)
+    assert before["trajectory_without_replacement/noise.npy:"].shape == (30, 9)
+    run(folder, seeds=2, eigenpairs=9, stages=stages)
+    for name, array in arrays_of(folder).items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
 def test_the_two_full_gradient_modes_agree_within_the_stated_error(finished, tmp_path):
@@ -190,6 +193,18 @@ def trained(finished):
     restore = jax.flatten_util.ravel_pytree(template)[1]
     vectors = jnp.asarray(np.load(finished / "eigenvectors.npy"))
     return problem, theta, restore, vectors
+
+
+def _final_weights(finished, problem):
+    """θ_{K+T}, flat, from the recording's own checkpoint."""
+    weights = problem.init(jax.random.key(0))
+    optimizer = training.optimizer_at(0)
+    state = heavy_ball.init(optimizer, weights)
+    anchors = {"gradients": np.zeros((4, 6), np.float32), "curves": np.zeros((4, 4))}
+    path = finished / "trajectory_without_replacement" / "checkpoint.npz"
+    state, _, done = results.read_checkpoint(path, (state, anchors, -1))
+    assert done == 3
+    return jax.flatten_util.ravel_pytree(state.params)[0]
 
 
 def test_the_static_covariance_is_that_of_single_examples(finished, trained):
@@ -222,14 +237,7 @@ def test_discarded_directions_leave_the_accuracy_of_the_rest(finished, trained):
 def test_the_curvature_at_the_end_is_that_of_the_last_weights(finished, trained):
     """p·H p by differences of the gradient at θ_{K+T}, from the recording's own checkpoint."""
     problem, theta, restore, vectors = trained
-    inside = finished / "trajectory_without_replacement"
-    weights = problem.init(jax.random.key(0))
-    optimizer = training.optimizer_at(0)
-    state = heavy_ball.init(optimizer, weights)
-    anchors = {"gradients": np.zeros((4, 6), np.float32), "curves": np.zeros((4, 4))}
-    state, _, done = results.read_checkpoint(inside / "checkpoint.npz", (state, anchors, -1))
-    assert done == 3
-    final = jax.flatten_util.ravel_pytree(state.params)[0]
+    final = _final_weights(finished, problem)
     gradient = jax.grad(
         lambda flat: problem.loss(restore(flat), problem.dataset.train, jnp.ones(60))
     )
@@ -299,3 +307,14 @@ def test_an_unwritable_output_folder_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="give a writable --output_dir"):
         run(tmp_path / "file" / "run")
+
+
+def test_a_second_run_of_the_same_shapes_compiles_nothing(finished, tmp_path):
+    """Every program of another seed's run comes from the cache on disk, as in a new process."""
+    requests = Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: requests.update([event]))
+    jax.clear_caches()
+    run(tmp_path / "second", seeds=2, seed=1, stages=["train", "eigenpairs", "analysis"])
+    asked = "/jax/compilation_cache/compile_requests_use_cache"
+    assert requests["/jax/compilation_cache/cache_misses"] == 0
+    assert requests["/jax/compilation_cache/cache_hits"] == requests[asked] > 10

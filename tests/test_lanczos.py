@@ -174,8 +174,17 @@ def test_stopped_anywhere_and_resumed_a_solve_gives_the_same_bits(memory):
 
     whole = solve()
     checkpoints = [stop_at(12, every=4), stop_at(15, every=4), stop_at(3, every=4)]
+    in_the_probe = []
+
+    def keep(state, progress):
+        if progress.stage == "probe" and progress.products == 5:
+            in_the_probe.append(_saved(state))
+
+    solve(callback=keep)
+    checkpoints = [*in_the_probe, *checkpoints]
+    assert len(in_the_probe) == 1
     finished = _saved(whole.state)
-    assert checkpoints[-1] is None and checkpoints[0] is not None
+    assert checkpoints[-1] is None and checkpoints[1] is not None
     for state in [*checkpoints, finished]:
         again = solve(state)
         np.testing.assert_array_equal(again.values, whole.values)
@@ -246,11 +255,18 @@ def test_progress_counts_up_to_what_is_wanted():
     pairs = lanczos.leading_eigenpairs(
         matvec, D, 40, key=KEY, callback=lambda state, progress: seen.append(progress)
     )
-    products = [progress.products for progress in seen]
-    assert products == sorted(products) and products[-1] == pairs.certificate.products
-    assert [progress.converged for progress in seen][0] == 0 < seen[-1].converged <= 40
     assert all(progress.wanted == 40 for progress in seen)
-    half = seen[len(seen) // 2]
+    stages = {}
+    for progress in seen:
+        stages.setdefault(progress.stage, []).append(progress)
+    for stage, total in (("probe", 32), ("certificate", 16 + 8)):
+        counts = [(progress.products, progress.remaining) for progress in stages[stage]]
+        assert counts == [(n + 1, total - n - 1) for n in range(total)]
+    solve = stages["solve"]
+    products = [progress.products for progress in solve]
+    assert products == sorted(products) and products[-1] == pairs.certificate.products
+    assert solve[0].converged == 0 < solve[-1].converged <= 40
+    half = solve[len(solve) // 2]
     assert 0.3 < (half.products + half.remaining) / products[-1] < 3
 
 

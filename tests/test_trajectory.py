@@ -78,6 +78,32 @@ def test_chunks_equal_projecting_at_every_step(run, chunk):
     np.testing.assert_array_equal(end.step, len(noise))
 
 
+def test_heavy_balls_updates_follow_from_the_gradients(run):
+    """From the tenth step on, so that the velocity carried in counts."""
+    _, _, directions, _ = run
+    state, projections = recorded(run, 20)
+    gradients, updates = projections.gradients, projections.updates
+    found = trajectory.heavy_ball_velocities(gradients[10:], RATE, MOMENTUM, updates[9])
+    # Each of the steps rounds twice; the memory of β sums 1/(1 − β) of them.
+    bound = 10 * 2 * D * EPS * np.abs(updates).max()
+    np.testing.assert_allclose(found, updates[10:], rtol=0, atol=bound)
+
+
+def test_updates_left_out_change_nothing_else(run):
+    examples, params, directions, schedule = run
+    optimizer = heavy_ball.heavy_ball(RATE, MOMENTUM)
+    found = []
+    for with_updates in (True, False):
+        record = trajectory.flat_record(with_updates=with_updates)
+        advance = partial(heavy_ball.run_schedule, quadratic, optimizer, record=record)
+        state = heavy_ball.init(optimizer, params)
+        found.append(trajectory.make_recorder(advance)(state, schedule, examples, directions)[1])
+    assert found[0].updates.shape == (len(schedule.indices), K)
+    assert found[1].updates.shape == (len(schedule.indices), 0)
+    bound = 10 * D * EPS * np.abs(found[0].gradients).max()
+    np.testing.assert_allclose(found[1].gradients, found[0].gradients, rtol=0, atol=bound)
+
+
 def test_weights_are_the_sum_of_velocities_in_float64():
     updates = np.full((1_000_000, 1), np.float32(1e-3) / 3, np.float32)
     total = trajectory.displacements(updates)[-1, 0]

@@ -1,5 +1,6 @@
 """What a solve is worth: true residuals, orthogonality, rounding noise, and missed pairs."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ __all__ = [
 # Random combinations of all vectors whose products estimate the residuals of all pairs.
 COMBINATIONS = 8
 
-_product = partial(jnp.matmul, precision="highest")
+Product = Callable[[Array], Array]
+
+_matmul = partial(jnp.matmul, precision="highest")
 
 
 class Certificate(NamedTuple):
@@ -64,13 +67,20 @@ def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
 
 
 def residuals(
-    matvec: Matvec, values: np.ndarray, vectors: Array, *, key: Array, block_size: int, samples: int
+    product: Product,
+    values: np.ndarray,
+    vectors: Array,
+    *,
+    key: Array,
+    block_size: int,
+    samples: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """True residuals of some pairs and the root mean square over all.
 
     With c normal of variance 1/k, E ‖A Xᵀc - Xᵀ Λ c‖² is the mean square residual of k pairs.
 
     Args:
+        product: of a block of vectors with the matrix, [b, d] -> [b, d].
         values, vectors: pairs, [k] and rows [k, d].
         key: of the random combinations.
         block_size: vectors multiplied at a time.
@@ -83,27 +93,36 @@ def residuals(
     indices = np.unique(np.linspace(0, k - 1, min(k, samples)).round().astype(int))
     unit = np.zeros((len(indices), k), vectors.dtype)
     unit[np.arange(len(indices)), indices] = 1
-    measured = _error_norms(matvec, jnp.asarray(unit), values, vectors, block_size)
+    measured = _error_norms(product, jnp.asarray(unit), values, vectors, block_size)
     if len(indices) == k:
         return indices, measured, float(np.sqrt(np.mean(measured**2))) if k else 0.0
     mixing = jax.random.normal(key, (COMBINATIONS, k), vectors.dtype) / k**0.5
-    errors = _error_norms(matvec, mixing, values, vectors, block_size)
+    errors = _error_norms(product, mixing, values, vectors, block_size)
     return indices, measured, float(np.sqrt(np.mean(errors**2)))
 
 
 @jax.jit
 def orthogonality(vectors: Array) -> Array:
     """Largest element of |X Xᵀ - 1|."""
-    gram = _product(vectors, vectors.T)
+    gram = _matmul(vectors, vectors.T)
     return jnp.max(jnp.abs(gram - jnp.eye(vectors.shape[0])), initial=0.0)
 
 
 def probe(
-    matvec: Matvec, vectors: Array, elsewhere: float, *, key: Array, block_size: int, products: int
+    matvec: Matvec,
+    product: Product,
+    vectors: Array,
+    elsewhere: float,
+    *,
+    key: Array,
+    block_size: int,
+    products: int,
 ) -> State:
     """A short Lanczos run from random vectors on the operator without the pairs found.
 
     Args:
+        matvec: of one vector.
+        product: the same of a block, [b, d] -> [b, d].
         vectors: rows [k, d] to deflate: their eigenvalues become `elsewhere`.
         elsewhere: a value that nobody wants.
         key: of the start.
@@ -116,7 +135,7 @@ def probe(
 
     def deflated(block: Array) -> Array:
         inside, rest = _split(vectors, block)
-        return _join(vectors, elsewhere, inside, apply(matvec, rest))
+        return _join(vectors, elsewhere, inside, product(rest))
 
     state = init(matvec, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
     while state.products < min(products, dimension - k):
@@ -137,14 +156,14 @@ def first_unidentifiable(values: np.ndarray, noise: float) -> int:
 @jax.jit
 def _split(vectors: Array, block: Array) -> tuple[Array, Array]:
     """Coefficients in the vectors, and what lies outside them."""
-    inside = _product(block, vectors.T)
-    return inside, block - _product(inside, vectors)
+    inside = _matmul(block, vectors.T)
+    return inside, block - _matmul(inside, vectors)
 
 
 @jax.jit
 def _join(vectors: Array, elsewhere: float, inside: Array, image: Array) -> Array:
     """(1 - P) image + elsewhere · P block for the projector P onto the vectors."""
-    return image + _product(elsewhere * inside - _product(image, vectors.T), vectors)
+    return image + _matmul(elsewhere * inside - _matmul(image, vectors.T), vectors)
 
 
 def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
@@ -156,7 +175,7 @@ def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
 
 
 def _error_norms(
-    matvec: Matvec, mixing: Array, values: np.ndarray, vectors: Array, block_size: int
+    product: Product, mixing: Array, values: np.ndarray, vectors: Array, block_size: int
 ) -> np.ndarray:
     """Norms of A x - y for x the combinations mixing [r, k] of the vectors, y of λ times them."""
     count = mixing.shape[0]
@@ -164,13 +183,13 @@ def _error_norms(
     norms = []
     for rows in mixing.reshape(-(-count // block_size), block_size, mixing.shape[1]):
         combined, scaled = _combinations(rows, jnp.asarray(values, vectors.dtype), vectors)
-        norms.append(np.asarray(_distances(apply(matvec, combined), scaled), np.float64))
+        norms.append(np.asarray(_distances(product(combined), scaled), np.float64))
     return np.concatenate([np.zeros(0), *norms])[:count]
 
 
 @jax.jit
 def _combinations(mixing: Array, values: Array, vectors: Array) -> tuple[Array, Array]:
-    return _product(mixing, vectors), _product(mixing * values[None], vectors)
+    return _matmul(mixing, vectors), _matmul(mixing * values[None], vectors)
 
 
 @jax.jit

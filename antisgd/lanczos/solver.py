@@ -1,7 +1,6 @@
 """The loop that most people want: extend until the wanted pairs converge, probe, certify."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,8 @@ from antisgd.lanczos import certificate as certify
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.goal import Goal, Verdict, allowed, beyond_last, judge, make_goal, unwanted
 from antisgd.lanczos.iteration import Matvec, extend, init, inject, restart
-from antisgd.lanczos.memory import VECTORS_A_PAIR, capacity_of
+from antisgd.lanczos.memory import capacity_of
+from antisgd.lanczos.progress import Callback, Progress, estimate, watched
 from antisgd.lanczos.projection import Ritz, State, multiplied, ritz
 
 __all__ = ["Eigenpairs", "Progress", "leading_eigenpairs"]
@@ -37,15 +37,6 @@ class Eigenpairs(NamedTuple):
     state: State
 
 
-class Progress(NamedTuple):
-    """Products so far, pairs converged at the last check and wanted, products to come (a guess)."""
-
-    products: int
-    converged: int
-    wanted: int
-    remaining: int
-
-
 def leading_eigenpairs(
     matvec: Matvec,
     dimension: int,
@@ -62,7 +53,7 @@ def leading_eigenpairs(
     start: Array | None = None,
     dtype: Any = None,
     state: State | None = None,
-    callback: Callable[[State, Progress], None] | None = None,
+    callback: Callback | None = None,
 ) -> Eigenpairs:
     """The k leading eigenpairs of a symmetric operator, certified (design section 7).
 
@@ -90,7 +81,7 @@ def leading_eigenpairs(
         state: of an earlier solve of the same matvec, finished or not, to go on from. Its basis
             buffers are used up. Stopped and resumed, a solve gives the same bits.
         callback: `callback(state, progress)` after each block, for progress and checkpoints; the
-            state's buffers are valid until it returns.
+            state's buffers are valid until it returns. Probe and certificate leave it as it is.
 
     Raises:
         ValueError: k or options out of range, or a matvec that is not symmetric.
@@ -106,15 +97,15 @@ def leading_eigenpairs(
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
         probing = probe_products > 0 and verdict.complete
-        found = _probe(
-            matvec, state, goal, pairs.values[: verdict.wanted], vectors, probe_products * probing
-        )
+        values = pairs.values[: verdict.wanted]
+        found = _probe(matvec, state, goal, values, vectors, probe_products * probing, callback)
         grow = len(found) > 0 and not _spent(state, max_products)
         grown = inject(state, found) if grow else state
         if grown.size == state.size:
-            pairs = _certify(matvec, state, goal, pairs, vectors, len(found) if probing else None)
-            _warn(pairs, goal)
-            return pairs
+            missed = len(found) if probing else None
+            certified = _certify(matvec, state, goal, pairs, vectors, missed, callback)
+            _warn(certified, goal)
+            return certified
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
         history = _record(state, products + _waiting(grown), -1)
@@ -127,7 +118,7 @@ def _converge(
     goal: Goal,
     capacity: int | None,
     max_products: int | None,
-    callback: Callable[[State, Progress], None] | None,
+    callback: Callback | None,
 ) -> tuple[State, Ritz, Verdict]:
     """Extend until all wanted pairs are converged, nothing is left, or the products are spent."""
     while True:
@@ -140,7 +131,7 @@ def _converge(
             state = restart(state, goal.which, _kept_vectors(state, goal.k, capacity))
         state = extend(matvec, state)
         if callback is not None:
-            callback(state, _progress(state, goal.k))
+            callback(state, estimate(state, goal.k))
 
 
 def _kept_vectors(state: State, k: int, capacity: int) -> int:
@@ -180,13 +171,20 @@ def _check_due(state: State, k: int) -> bool:
 
 
 def _probe(
-    matvec: Matvec, state: State, goal: Goal, values: np.ndarray, vectors: Array, products: int
+    matvec: Matvec,
+    state: State,
+    goal: Goal,
+    values: np.ndarray,
+    vectors: Array,
+    products: int,
+    callback: Callback | None,
 ) -> Array:
     """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
     if not products or len(values) == vectors.shape[1]:
         return vectors[:0]
     found = certify.probe(
         matvec,
+        watched(matvec, state, goal.k, "probe", products, callback),
         vectors,
         unwanted(values, goal, state),
         key=_key(state, 2**31 + int(state.size)),
@@ -199,12 +197,19 @@ def _probe(
 
 
 def _certify(
-    matvec: Matvec, state: State, goal: Goal, pairs: Ritz, vectors: Array, missed: int | None
+    matvec: Matvec,
+    state: State,
+    goal: Goal,
+    pairs: Ritz,
+    vectors: Array,
+    missed: int | None,
+    callback: Callback | None,
 ) -> Eigenpairs:
     wanted = len(vectors)
+    total = wanted if wanted <= _SAMPLES else _SAMPLES + certify.COMBINATIONS
     values, bounds = pairs.values[:wanted], pairs.bounds[:wanted]
     indices, errors, rms = certify.residuals(
-        matvec,
+        watched(matvec, state, goal.k, "certificate", total, callback),
         values,
         vectors,
         key=_key(state, 2**31 - 1),
@@ -250,17 +255,6 @@ def _warn(pairs: Eigenpairs, goal: Goal) -> None:
             "single eigenvectors are not",
             stacklevel=3,
         )
-
-
-def _progress(state: State, k: int) -> Progress:
-    """Remaining products by the rate of the last two checks, before that by the rule of thumb."""
-    checks = state.history[state.history[:, 1] >= 0][-2:]
-    converged = int(checks[-1, 1]) if len(checks) else 0
-    remaining = max(0, int(VECTORS_A_PAIR * k) - multiplied(state))
-    if len(checks) == 2 and checks[1, 1] > checks[0, 1]:
-        rate = (checks[1, 1] - checks[0, 1]) / (checks[1, 0] - checks[0, 0])
-        remaining = max(0, int((k - converged) / rate) - int(state.products - checks[1, 0]))
-    return Progress(int(state.products), converged, k, remaining)
 
 
 def _record(state: State, products: int, converged: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="of training before")
     parser.add_argument("--solvers", default=",".join(SOLVERS), help="which, with commas")
     options = parser.parse_args()
-    problem = _in_process(_train, options.pictures, options.epochs)
+    problem = _in_process(train, options.pictures, options.epochs)
     ratios = _product_ratio(problem)
     for k in map(int, options.k.split(",")):
         names = [name for name in options.solvers.split(",") if _available(name, k)]
@@ -121,22 +121,23 @@ def _in_process(function: Any, *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _train(pictures: int, epochs: int) -> Problem:
+def train(pictures: int, epochs: int) -> Problem:
+    """A LeNet trained on so many pictures at a constant rate."""
     directory = os.environ.get("ANTISGD_DATA_DIR")
     name = "cifar10" if directory else "synthetic"
-    train = data.load(name, directory=directory, num_examples=pictures).train
+    examples = data.load(name, directory=directory, num_examples=pictures).train
     model = models.lenet()
-    params = model.init(jax.random.key(0), train.images[:1])
+    params = model.init(jax.random.key(0), examples.images[:1])
     loss = objective.make_loss(model.apply, WEIGHT_DECAY)
     optimizer = heavy_ball.heavy_ball(5e-3, 0.9)
     epoch = jax.jit(partial(heavy_ball.run_schedule, loss, optimizer))
     state = heavy_ball.init(optimizer, params)
     for number in range(epochs):
         schedule = sampling.without_replacement(jax.random.key(1), number, pictures, BATCH_SIZE)
-        state, losses = epoch(state, schedule, train)
+        state, losses = epoch(state, schedule, examples)
     print(f"{name}, {pictures} pictures, {epochs} epochs: loss {np.mean(losses):.3f}", flush=True)
     flat = np.asarray(ravel_pytree(state.params)[0])
-    return Problem(np.asarray(train.images), np.asarray(train.labels), flat)
+    return Problem(np.asarray(examples.images), np.asarray(examples.labels), flat)
 
 
 def _measure(name: str, problem: Problem, k: int, budget: int) -> Row:

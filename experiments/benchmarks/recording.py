@@ -2,8 +2,9 @@
 
     python -m experiments.benchmarks.recording
 
-LeNet, random pictures of CIFAR-10's size, batches of 50, chunks of 100 steps, float32. Recording
-and plain training take turns; the ratio is the median over the turns. Last comes one JSON line.
+LeNet, random pictures of CIFAR-10's size, batches of 50, chunks as in the experiments, float32.
+Recording and plain training take turns; the ratio is the median over the turns. Last comes one
+JSON line.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def contenders(directions: int) -> dict:
         options = {} if record is None else {"record": record}
         return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples, **options)
 
-    flat = trajectory.flat_record()
+    flat = trajectory.flat_record(with_updates=False)
     record = trajectory.make_recorder(lambda *arguments: advance(*arguments, record=flat))
     plain = jax.jit(advance)
 
