@@ -80,7 +80,7 @@ class FullGradientModel(NamedTuple):
 
 def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
     """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision."""
-    return jnp.matmul(vectors, directions.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(directions, vectors.T, precision=jax.lax.Precision.HIGHEST).T
 
 
 @partial(jax.jit, static_argnames=("loss", "microbatch_size"))

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 
 # Steps whose gradients are held before they are projected: one buffer of so many times d float32,
 # two with exact full gradients. Fewer make the matrix product slower.
-CHUNK_STEPS = 200
+CHUNK_STEPS = 250
 
 
 class Recording(NamedTuple):

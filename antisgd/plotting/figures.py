@@ -53,7 +53,10 @@ def _styled(build: Callable[..., Figure]) -> Callable[..., Figure]:
     @functools.wraps(build)
     def styled(*arguments, **options):
         with matplotlib.rc_context(STYLE):
-            return build(*arguments, **options)
+            figure = build(*arguments, **options)
+        for axes in figure.axes:
+            panels.label_short_logarithms(axes)
+        return figure
 
     return styled
 

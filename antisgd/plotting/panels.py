@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 __all__ = [
     "accuracy_panel",
@@ -18,6 +19,7 @@ __all__ = [
     "curve_panel",
     "discarded_accuracy_panel",
     "eigenvalue_panel",
+    "label_short_logarithms",
     "leading_variances_panel",
     "noise_panel",
     "projection_panel",
@@ -56,6 +58,27 @@ def mark_y(axis: Axes, y: float, text: str) -> None:
         text, (1, y), xycoords=("axes fraction", "data"), xytext=(2, 0),
         textcoords="offset points", ha="left", va="center", fontsize=7, color=GREY,
     )  # fmt: skip
+
+
+def label_short_logarithms(axes: Axes) -> None:
+    """On a logarithmic axis of a decade or two, plain numbers at 2 and 5 between the powers."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_minor_formatter(FuncFormatter(_between_powers(axis)))
+
+
+def _between_powers(axis: Axis):
+    def label(value: float, position: int) -> str:
+        del position
+        low, high = np.log10(axis.get_view_interval())
+        exponent = np.floor(np.log10(value) + 1e-9)
+        leading = round(value / 10**exponent)
+        if high - low > 2 or leading not in (2, 5):
+            return ""
+        plain = -3 <= exponent <= 3
+        return f"{value:g}" if plain else f"${leading}{{\\times}}10^{{{exponent:.0f}}}$"
+
+    return label
 
 
 def _points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> None:
