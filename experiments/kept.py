@@ -25,6 +25,8 @@ FOLDER = Path(__file__).parent / "results"
 MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
+    "weight_exponent_theory_without_replacement",
+    "velocity_exponent_theory_without_replacement",
     "tau_over_theory_window_without_replacement",
     "tau_deviation_p90_window_without_replacement",
     "tau_over_theory_effective_without_replacement",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from antisgd import theory
+from antisgd import statistics, theory
 from experiments import training
 from experiments.comparison import exponent_row, median_row, row
 
@@ -90,7 +90,18 @@ def _exponent_rows(one: Any, regime: str, figure: str) -> list[dict[str, Any]]:
         quantity = f"exponent of the {name} variance"
         errors = {"paper": paper, "paper_error": error, "note": region}
         rows.append(exponent_row(f"{name}_exponent_{regime}", figure, quantity, law, **errors))
+        expected = _expected_exponent(one, name)
+        quantity += ", by the finite-window theory with the measured noise"
+        rows.append(row(f"{name}_exponent_theory_{regime}", figure, quantity, expected))
     return rows
+
+
+def _expected_exponent(one: Any, name: str) -> float:
+    """Of the theory along the same directions: near the crossover no power law holds."""
+    low, high = one.fit_spans[name]
+    region = (one.eigenvalues >= low) & (one.eigenvalues <= high)
+    variance = one.noise * getattr(one.window, name)
+    return statistics.fit_power_law(one.eigenvalues[region], variance[region]).exponent
 
 
 def _validity_rows(one: Any, recorded: Any, regime: str) -> list[dict[str, Any]]:
