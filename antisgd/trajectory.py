@@ -138,21 +138,22 @@ def flat_record(full_gradient: Callable[[Any], jax.Array] | None = None):
 
 
 def make_recorder(
-    advance: Callable[[Any, Any, Any], tuple[Any, Any]],
-) -> Callable[[Any, Any, Any, jax.Array], tuple[Any, Projections]]:
+    advance: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[Any, Projections]]:
     """Builds the jitted function that runs one chunk of steps and projects it.
 
     Args:
-        advance: `advance(state, schedule, examples) -> (state, flat record)`, for example
-            `heavy_ball.run_schedule` with `record=flat_record()`.
+        advance: `advance(state, schedule, examples, *swept) -> (state, flat record)`, for example
+            `heavy_ball.run_schedule` with `record=flat_record()`; `swept` are arguments that
+            should not compile anew, such as η and β.
 
     Returns:
-        `record(state, schedule, examples, directions [k, d]) -> (state, Projections)`.
+        `record(state, schedule, examples, directions [k, d], *swept) -> (state, Projections)`.
     """
 
     @jax.jit
-    def record(state, schedule, examples, directions):
-        state, (gradients, updates, full, losses) = advance(state, schedule, examples)
+    def record(state, schedule, examples, directions, *swept):
+        state, (gradients, updates, full, losses) = advance(state, schedule, examples, *swept)
         steps = gradients.shape[0]
         both = project(directions, jnp.concatenate([gradients, updates]))
         projected_full = project(directions, full) if full.shape[1] else full

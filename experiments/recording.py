@@ -130,9 +130,8 @@ def _run(
 
 
 def _advance(problem: training.Problem) -> Any:
-    optimizer = training.optimizer_at(FLAGS.epochs)
-
-    def advance(state, schedule, examples):
+    def advance(state, schedule, examples, learning_rate, momentum):
+        optimizer = training.optimizer_at(FLAGS.epochs, learning_rate, momentum)
         full = None
         if _exact():
             full = partial(_full_gradient, problem.loss, examples)
@@ -174,11 +173,13 @@ def _record_epoch(
     files: dict[str, np.ndarray],
     rows: int,
 ) -> heavy_ball.TrainState:
+    swept = training.hyperparameters()
     for start in range(0, schedule.indices.shape[0], CHUNK_STEPS):
         chunk = jax.tree.map(lambda leaf, s=start: leaf[s : s + CHUNK_STEPS], schedule)
-        state, projected = run_chunk(state, chunk, examples, directions)
+        state, projected = run_chunk(state, chunk, examples, directions, *swept)
         epoch = rows // schedule.indices.shape[0] + FLAGS.epochs
-        training.check_finite(np.asarray(projected.losses)[None], epoch, schedule.indices.shape[0])
+        losses = np.asarray(projected.losses)[None]
+        training.check_finite(losses, epoch, schedule.indices.shape[0], [swept])
         here = slice(rows + start, rows + start + len(projected.losses))
         recorded = (projected.gradients, projected.updates, projected.full_gradients)
         for file, values in zip(files.values(), recorded, strict=False):

@@ -224,7 +224,7 @@ def test_the_curvature_at_the_end_is_that_of_the_last_weights(finished, trained)
     problem, theta, restore, vectors = trained
     inside = finished / "trajectory_without_replacement"
     weights = problem.init(jax.random.key(0))
-    optimizer = training.optimizer_at(0)
+    optimizer = training.optimizer_at(0, *training.hyperparameters())
     state = heavy_ball.init(optimizer, weights)
     anchors = {"gradients": np.zeros((4, 6), np.float32), "curves": np.zeros((4, 4))}
     state, _, done = results.read_checkpoint(inside / "checkpoint.npz", (state, anchors, -1))
