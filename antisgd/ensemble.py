@@ -69,18 +69,18 @@ def _mesh(networks: int) -> Mesh | None:
 
 def make_epoch(
     loss: heavy_ball.Loss,
-    optimizer_at: Callable[[jax.Array], optax.GradientTransformation],
+    optimizer_at: Callable[..., optax.GradientTransformation],
     schemes: Sequence[Scheme],
     batch_size: int,
     *,
     group_size: int | None = None,
-) -> Callable[[heavy_ball.TrainState, jax.Array, Any, Any], tuple[heavy_ball.TrainState, Any]]:
+) -> Callable[..., tuple[heavy_ball.TrainState, Any]]:
     """Builds the jitted function that carries all networks through one epoch.
 
     Args:
         loss: `loss(params, examples, weights)`.
-        optimizer_at: epoch (may be traced) → optax transformation, for a learning rate that
-            decays once an epoch.
+        optimizer_at: epoch and what is swept (both traced) → optax transformation, for a
+            learning rate that decays once an epoch and differs from network to network.
         schemes: sampling schemes; the networks are ordered scheme by scheme, all seeds of the
             first one first.
         batch_size: S.
@@ -88,9 +88,9 @@ def make_epoch(
             another. None: all at once.
 
     Returns:
-        `epoch(states, keys, epoch, examples) -> (states, minibatch losses [networks, steps])`
-        with states and keys (of the seeds' streams, [networks]) on a leading axis. Donates
-        `states`.
+        `epoch(states, keys, epoch, examples, *swept) -> (states, minibatch losses [networks,
+        steps])` with states, keys (of the seeds' streams) and `swept`, the further arguments of
+        `optimizer_at`, on a leading axis [networks]. Donates `states`.
     """
 
     def schedules(keys, epoch, num_examples):
@@ -102,13 +102,13 @@ def make_epoch(
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
 
     @partial(jax.jit, donate_argnums=0)
-    def run_epoch(states, keys, epoch, examples):
+    def run_epoch(states, keys, epoch, examples, *swept):
         num_examples = jax.tree.leaves(examples)[0].shape[0]
 
         def train_all(networks, epoch, examples):
             def train(network):
-                state, schedule = network
-                optimizer = optimizer_at(epoch)
+                state, schedule, swept = network
+                optimizer = optimizer_at(epoch, *swept)
                 return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
 
             if group_size is None:
@@ -121,6 +121,7 @@ def make_epoch(
                 train_all, mesh=mesh, in_specs=(_NETWORKS, shared, shared), out_specs=_NETWORKS,
                 check_vma=False,
             )  # fmt: skip
-        return train_all((states, schedules(keys, epoch, num_examples)), epoch, examples)
+        networks = (states, schedules(keys, epoch, num_examples), swept)
+        return train_all(networks, epoch, examples)
 
     return run_epoch

@@ -146,21 +146,22 @@ def flat_record(
 
 
 def make_recorder(
-    advance: Callable[[Any, Any, Any], tuple[Any, Any]],
-) -> Callable[[Any, Any, Any, jax.Array], tuple[Any, Projections]]:
+    advance: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[Any, Projections]]:
     """Builds the jitted function that runs one chunk of steps and projects it.
 
     Args:
-        advance: `advance(state, schedule, examples) -> (state, flat record)`, for example
-            `heavy_ball.run_schedule` with `record=flat_record()`.
+        advance: `advance(state, schedule, examples, *swept) -> (state, flat record)`, for example
+            `heavy_ball.run_schedule` with `record=flat_record()`; `swept` are arguments that
+            should not compile anew, such as η and β.
 
     Returns:
-        `record(state, schedule, examples, directions [k, d]) -> (state, Projections)`.
+        `record(state, schedule, examples, directions [k, d], *swept) -> (state, Projections)`.
     """
 
     @jax.jit
-    def record(state, schedule, examples, directions):
-        state, (*vectors, losses) = advance(state, schedule, examples)
+    def record(state, schedule, examples, directions, *swept):
+        state, (*vectors, losses) = advance(state, schedule, examples, *swept)
         projected = (project(directions, x) if x.shape[1] else x for x in vectors)
         return state, Projections(*projected, losses)
 

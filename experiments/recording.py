@@ -98,8 +98,9 @@ def _velocities(
     """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
     velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
     projected = trajectory.project(directions, velocity[None])[0]
-    rate, beta = float(training.learning_rate_at(FLAGS.epochs)), float(np.float32(FLAGS.momentum))
-    found = trajectory.heavy_ball_velocities(gradients, rate, beta, np.asarray(projected))
+    first, beta = training.hyperparameters()
+    rate = float(training.learning_rate_at(FLAGS.epochs, first))
+    found = trajectory.heavy_ball_velocities(gradients, rate, float(beta), np.asarray(projected))
     return found.astype(np.float32)
 
 
@@ -145,9 +146,8 @@ def _run(
 
 
 def _advance(problem: training.Problem) -> Any:
-    optimizer = training.optimizer_at(FLAGS.epochs)
-
-    def advance(state, schedule, examples):
+    def advance(state, schedule, examples, learning_rate, momentum):
+        optimizer = training.optimizer_at(FLAGS.epochs, learning_rate, momentum)
         full = None
         if _exact():
             full = partial(_full_gradient, problem.loss, examples)
@@ -189,11 +189,13 @@ def _record_epoch(
     files: dict[str, np.ndarray],
     rows: int,
 ) -> heavy_ball.TrainState:
+    swept = training.hyperparameters()
     for start in range(0, schedule.indices.shape[0], CHUNK_STEPS):
         chunk = jax.tree.map(lambda leaf, s=start: leaf[s : s + CHUNK_STEPS], schedule)
-        state, projected = run_chunk(state, chunk, examples, directions)
+        state, projected = run_chunk(state, chunk, examples, directions, *swept)
         epoch = rows // schedule.indices.shape[0] + FLAGS.epochs
-        training.check_finite(np.asarray(projected.losses)[None], epoch, schedule.indices.shape[0])
+        losses = np.asarray(projected.losses)[None]
+        training.check_finite(losses, epoch, schedule.indices.shape[0], [swept])
         here = slice(rows + start, rows + start + len(projected.losses))
         recorded = (projected.gradients, projected.full_gradients)
         for file, values in zip(files.values(), recorded, strict=False):

@@ -69,15 +69,20 @@ def load_problem(model: Any, *, weight_decay: float) -> Problem:
     return Problem(lambda key: model.init(key, images), model.apply, loss, dataset)
 
 
-def optimizer_at(epoch: jax.Array | int) -> Any:
+def hyperparameters() -> tuple[np.float32, np.float32]:
+    """η of the first epoch and β: arguments of the compiled programs, which all values share."""
+    return np.float32(FLAGS.learning_rate), np.float32(FLAGS.momentum)
+
+
+def optimizer_at(epoch: jax.Array | int, learning_rate: Any, momentum: Any) -> Any:
     """Heavy ball with the learning rate of an epoch."""
-    return heavy_ball.heavy_ball(learning_rate_at(epoch), FLAGS.momentum)
+    return heavy_ball.heavy_ball(learning_rate_at(epoch, learning_rate), momentum)
 
 
-def learning_rate_at(epoch: jax.Array | int) -> jax.Array:
+def learning_rate_at(epoch: jax.Array | int, first: Any) -> jax.Array:
     """η·decay^epoch, constant from `--epochs` on (App. H), as the steps use it, in float32."""
     decay = jnp.float32(FLAGS.learning_rate_decay) ** jnp.minimum(epoch, FLAGS.epochs)
-    return jnp.float32(FLAGS.learning_rate) * decay
+    return first * decay
 
 
 def final_learning_rate() -> float:
@@ -91,8 +96,12 @@ def schemes() -> tuple[ensemble.Scheme, ...]:
     return tuple(getattr(sampling, name) for name in names)
 
 
-def plan(problem: Problem) -> str:
+def plan(problem: Problem, kept: int | None = None) -> str:
     """What the run will hold in memory and on disk, in words; refuses what cannot fit.
+
+    Args:
+        problem: model, loss and pictures.
+        kept: networks whose recordings lie on disk at once, all that are analysed by default.
 
     Raises:
         MemoryError: the basis and the eigenvectors exceed this machine's memory.
@@ -105,7 +114,8 @@ def plan(problem: Problem) -> str:
     solve = lanczos.memory_plan(dimension, min(k, dimension))
     memory = (solve.basis_bytes + solve.vectors_bytes + solve.host_bytes) * bool(k)
     arrays = 2 + (FLAGS.full_gradient == "exact")
-    recordings = len(FLAGS.sampling) * steps * k * (4 * arrays + 12) * FLAGS.analysis_seeds
+    kept = FLAGS.analysis_seeds if kept is None else kept
+    recordings = len(FLAGS.sampling) * steps * k * (4 * arrays + 12) * kept
     disk = recordings + (solve.basis_bytes + solve.vectors_bytes) * bool(k)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = shutil.disk_usage(FLAGS.output_dir).free
@@ -143,35 +153,56 @@ def evaluators(problem: Problem) -> Any:
 
 
 def train(problem: Problem, folder: Path) -> Training:
-    """Trains all networks, or goes on from the folder's checkpoint; writes training.npz.
+    """Trains all networks of a run folder, or goes on there; writes training.npz."""
+    regimes, checkpoint = schemes(), folder / "checkpoints" / "training.npz"
+    training = train_networks(problem, regimes, [hyperparameters()], checkpoint)
+    write(folder / "training.npz", training, len(regimes))
+    return training
+
+
+def train_networks(
+    problem: Problem,
+    regimes: Sequence[ensemble.Scheme],
+    settings: Sequence[tuple[float, float]],
+    checkpoint: Path,
+) -> Training:
+    """Trains regimes × settings × seeds side by side, in this order, or goes on from a checkpoint.
+
+    Args:
+        problem: model, loss and pictures.
+        regimes: sampling schemes.
+        settings: η of the first epoch and β of each.
+        checkpoint: its file.
 
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
-    regimes = schemes()
+    copies = len(regimes) * len(settings)
     init_keys, stream_keys = (
-        jnp.tile(k, len(regimes)) for k in ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
+        jnp.tile(k, copies) for k in ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
     )
-    states = ensemble.init(problem.init, optimizer_at(0), init_keys)
+    columns = np.tile(np.repeat(np.array(settings, np.float32), FLAGS.seeds, 0), (len(regimes), 1))
+    states = ensemble.init(problem.init, optimizer_at(0, *settings[0]), init_keys)
     curves = np.full((len(init_keys), FLAGS.epochs, len(CURVES)), np.nan)
-    checkpoint = folder / "checkpoints" / "training.npz"
     done = 0
     if checkpoint.exists():
         states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
     if int(done) < FLAGS.epochs:
-        states, curves = _run_epochs(
-            problem, regimes, stream_keys, (states, curves, int(done)), checkpoint
-        )
-    training = Training(jax.tree.map(jnp.asarray, states), _named(curves))
+        start = (states, curves, int(done))
+        states, curves = _run_epochs(problem, regimes, stream_keys, columns, start, checkpoint)
+    return Training(jax.tree.map(jnp.asarray, states), _named(curves))
+
+
+def write(path: Path, training: Training, regimes: int) -> None:
+    """Writes weights [networks, d], curves and learning rates of the seeds of each regime."""
     results.write_arrays(
-        folder / "training.npz",
+        path,
         params=jax.vmap(lambda p: jax.flatten_util.ravel_pytree(p)[0])(training.states.params),
-        regime=np.repeat(np.arange(len(regimes)), FLAGS.seeds),
-        seed=np.tile(np.arange(FLAGS.seeds), len(regimes)),
+        regime=np.repeat(np.arange(regimes), FLAGS.seeds),
+        seed=np.tile(np.arange(FLAGS.seeds), regimes),
         learning_rate=FLAGS.learning_rate * FLAGS.learning_rate_decay ** np.arange(FLAGS.epochs),
         **training.curves,
     )
-    return training
 
 
 def _named(curves: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,18 +210,24 @@ def _named(curves: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _run_epochs(
-    problem: Problem, regimes: Sequence[Any], keys: jax.Array, start: Any, checkpoint: Path
+    problem: Problem,
+    regimes: Sequence[Any],
+    keys: jax.Array,
+    settings: np.ndarray,
+    start: Any,
+    checkpoint: Path,
 ) -> tuple[heavy_ball.TrainState, np.ndarray]:
     states, curves, done = start
     run_epoch = ensemble.make_epoch(problem.loss, optimizer_at, regimes, FLAGS.batch_size)
     evaluate = evaluators(problem)
-    states, keys = ensemble.over_devices((jax.tree.map(jnp.asarray, states), keys))
+    networks = (jax.tree.map(jnp.asarray, states), keys, tuple(jnp.asarray(settings).T))
+    states, keys, swept = ensemble.over_devices(networks)
     examples = ensemble.on_all_devices(problem.dataset.train, len(keys))
     saved = time.monotonic()
     bar = tqdm(range(done, FLAGS.epochs), "training", FLAGS.epochs, initial=done, unit="epoch")
     for epoch in bar:
-        states, losses = run_epoch(states, keys, epoch, examples)
-        check_finite(np.asarray(losses), epoch, problem.steps_per_epoch)
+        states, losses = run_epoch(states, keys, epoch, examples, *swept)
+        check_finite(np.asarray(losses), epoch, problem.steps_per_epoch, settings)
         curves[:, epoch] = evaluate(states.params)
         bar.set_postfix_str("loss {:.3g}, test accuracy {:.1%}".format(*curves[0, epoch, [0, 3]]))
         if time.monotonic() - saved > CHECKPOINT_SECONDS or epoch == FLAGS.epochs - 1:
@@ -199,11 +236,16 @@ def _run_epochs(
     return states, curves
 
 
-def check_finite(losses: np.ndarray, epoch: int, steps_per_epoch: int) -> None:
+def check_finite(
+    losses: np.ndarray, epoch: int, steps_per_epoch: int, settings: Sequence[tuple[float, float]]
+) -> None:
     """Stops at the first loss that is not finite.
 
     Args:
         losses: minibatch losses of an epoch, [networks, steps].
+        epoch: its number.
+        steps_per_epoch: M.
+        settings: η of the first epoch and β of each network.
 
     Raises:
         FloatingPointError: naming step, seed, learning rate and the stability bound.
@@ -213,12 +255,13 @@ def check_finite(losses: np.ndarray, epoch: int, steps_per_epoch: int) -> None:
         return
     step = int(np.argmax(bad.any(axis=0)))
     network = int(np.argmax(bad[:, step]))
-    rate = FLAGS.learning_rate * FLAGS.learning_rate_decay ** min(epoch, FLAGS.epochs)
+    learning_rate, momentum = settings[network]
+    rate = learning_rate * FLAGS.learning_rate_decay ** min(epoch, FLAGS.epochs)
     raise FloatingPointError(
         f"the loss of seed {network % FLAGS.seeds} is not finite at step "
         f"{epoch * steps_per_epoch + step} (epoch {epoch}): learning rate {rate:.3g} with momentum "
-        f"{FLAGS.momentum} is stable only for curvatures below 2(1+beta)/eta = "
-        f"{2 * (1 + FLAGS.momentum) / rate:.3g}; lower --learning_rate"
+        f"{momentum} is stable only for curvatures below 2(1+beta)/eta = "
+        f"{2 * (1 + momentum) / rate:.3g}; lower --learning_rate"
     )
 
 

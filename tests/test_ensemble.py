@@ -56,6 +56,24 @@ def test_each_network_is_the_one_trained_alone():
             np.testing.assert_allclose(losses[network], alone, atol=100 * steps * EPS)
 
 
+def test_a_swept_learning_rate_and_momentum_are_each_networks_own():
+    rates, betas = jnp.array([0.1, 0.05, 0.1]), jnp.array([0.9, 0.9, 0.5])
+    init_keys, keys = ensemble.network_keys(0, SEEDS)
+
+    def swept_at(epoch, rate, beta):
+        return heavy_ball.heavy_ball(rate * 0.9**epoch, beta)
+
+    start = (lambda key: jax.random.normal(key, (D,)), swept_at(0, 0.1, 0.9), init_keys)
+    run_epoch = ensemble.make_epoch(loss, swept_at, SCHEMES[:1], S)
+    states, _ = run_epoch(ensemble.init(*start), keys, 1, examples(), rates, betas)
+    for i, init_key in enumerate(init_keys):
+        optimizer = swept_at(1, rates[i], betas[i])
+        state = heavy_ball.init(optimizer, jax.random.normal(init_key, (D,)))
+        schedule = SCHEMES[0](keys[i], 1, N, S)
+        alone, _ = heavy_ball.run_schedule(loss, optimizer, state, schedule, examples())
+        np.testing.assert_allclose(states.params[i], alone.params, atol=100 * N // S * EPS)
+
+
 def test_regimes_start_from_the_same_weights_and_differ_later():
     params, _, _ = trained(epochs=3)
     assert np.abs(params[:SEEDS] - params[SEEDS:]).max() > 1e-3

@@ -198,7 +198,7 @@ def trained(finished):
 def _final_weights(finished, problem):
     """θ_{K+T}, flat, from the recording's own checkpoint."""
     weights = problem.init(jax.random.key(0))
-    optimizer = training.optimizer_at(0)
+    optimizer = training.optimizer_at(0, *training.hyperparameters())
     state = heavy_ball.init(optimizer, weights)
     anchors = {"gradients": np.zeros((4, 6), np.float32), "curves": np.zeros((4, 4))}
     path = finished / "trajectory_without_replacement" / "checkpoint.npz"
