@@ -164,9 +164,13 @@ def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     os.replace(partial, path)
 
 
+def _write_bytes(path: Path, content: bytes) -> None:
+    _write(path, lambda file: file.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
-    _write(path, lambda file: file.write(text.encode()))
+    _write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -292,4 +296,4 @@ def write_figure(path: Path, figure: Any) -> None:
     for ending, options in (("png", {"dpi": 200}), ("pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=ending, **options)
-        _write(path.with_name(path.name + "." + ending), lambda f, b=buffer: f.write(b.getvalue()))
+        _write_bytes(path.with_name(f"{path.name}.{ending}"), buffer.getvalue())

@@ -112,9 +112,10 @@ def leading_eigenpairs(
         grow = len(found) > 0 and not _spent(state, max_products)
         grown = inject(state, found) if grow else state
         if grown.size == state.size:
-            pairs = _certify(matvec, state, goal, pairs, vectors, len(found) if probing else None)
-            _warn(pairs, goal)
-            return pairs
+            missed = len(found) if probing else None
+            certified = _certify(matvec, state, goal, pairs, vectors, missed)
+            _warn(certified, goal)
+            return certified
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
         history = _record(state, products + _waiting(grown), -1)
