@@ -99,7 +99,7 @@ def _define_analysis() -> None:
     flags.DEFINE_integer(
         "analysis_epochs",
         20,
-        "Passes over the pictures recorded from theta_K, the end of training. Paper: 20, in Fig. 4 10.",
+        "Passes over the pictures recorded after training. Paper: 20, in Fig. 4 10.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
