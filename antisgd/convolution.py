@@ -107,7 +107,7 @@ def _product(kernels: Array, patches: Array) -> Array:
         kernels,
         patches,
         terms=("kf", "kp", "fp"),
-        precision=jax.config.jax_default_matmul_precision,
+        precision=jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     )
     return product.reshape(-1, *shape)
 
@@ -129,7 +129,7 @@ def _maximum_jvp(primals, tangents):
 
 def _patches(maps: Array, window: Window, stride: int, padding: Padding) -> Array:
     """[c, h, w, n] -> [kh·kw·c, H, W, n]: the pixels under the window at each of its places."""
-    geometry = Geometry(window, stride, padding, maps.shape[1:3])
+    geometry = Geometry(window, stride, padding, (maps.shape[1], maps.shape[2]))
     return _im2col.bind(maps, geometry=geometry)
 
 

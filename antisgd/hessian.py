@@ -122,7 +122,7 @@ def ravel_subset(params: Any, only: Only | None = None) -> tuple[Array, Callable
         parts = [
             next(replaced) if take else leaf for (_, leaf), take in zip(leaves, chosen, strict=True)
         ]
-        return treedef.unflatten(parts)
+        return jax.tree.unflatten(treedef, parts)
 
     return flat, insert
 

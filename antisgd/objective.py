@@ -9,7 +9,8 @@ import optax
 
 __all__ = ["Metrics", "evaluate", "full_gradient", "kernel_penalty", "make_loss"]
 
-Apply = Callable[[Any, jax.Array], jax.Array]
+# `(params, images) -> logits`; wide, because that of a flax module is.
+Apply = Callable[..., Any]
 
 
 class Metrics(NamedTuple):

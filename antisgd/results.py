@@ -4,7 +4,6 @@ Every file is written beside its place and renamed into it, so that it is there 
 all, whenever the process is killed. No pickle is written or read.
 """
 
-import io
 import json
 import os
 import platform
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -122,9 +122,10 @@ def _differences(
 
 
 def provenance() -> dict[str, Any]:
-    """Command, versions, device and git commit of this process."""
+    """Command, date, versions, device and git commit of this process."""
     return {
         "command": " ".join(["python -m " + _module_name(), *sys.argv[1:]]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -289,7 +290,7 @@ def read_rows(path: Path, num_rows: int, dimension: int) -> np.ndarray:
 
 def write_figure(path: Path, figure: Any) -> None:
     """Writes a matplotlib figure as PNG and PDF (`path` without its ending)."""
-    for ending, options in (("png", {"dpi": 200}), ("pdf", {"metadata": {"CreationDate": None}})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=ending, **options)
-        _write(path.with_name(path.name + "." + ending), lambda f, b=buffer: f.write(b.getvalue()))
+    png, pdf = (path.with_name(f"{path.name}.{ending}") for ending in ("png", "pdf"))
+    _write(png, lambda file: figure.savefig(file, format="png", dpi=288))
+    undated = {"CreationDate": None}
+    _write(pdf, lambda file: figure.savefig(file, format="pdf", metadata=undated))

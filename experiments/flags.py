@@ -48,7 +48,9 @@ def define(*, default_output_dir: str) -> None:
 
 
 def _define_pictures() -> None:
-    flags.DEFINE_enum("dataset", "cifar10", ["cifar10", "digits", "synthetic"], "Pictures.")
+    flags.DEFINE_enum(
+        "dataset", "cifar10", ["cifar10", "digits", "synthetic"], "Pictures. Paper: cifar10."
+    )
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -56,7 +58,9 @@ def _define_pictures() -> None:
         "tensorflow-datasets folder. Not given: the official archive is downloaded and cached.",
     )
     flags.DEFINE_integer(
-        "num_examples", None, "First so many training pictures; all if not given (paper: 50,000)."
+        "num_examples",
+        None,
+        "N, the first so many training pictures; all if not given. Paper: all 50,000.",
     )
 
 
@@ -65,28 +69,44 @@ def _define_training() -> None:
     flags.DEFINE_integer(
         "seeds",
         1,
-        "Networks trained in each regime of --sampling. 1: one network, trained with the first "
+        "Networks trained in each regime of --sampling. Paper: 1, and 20 for the accuracies of "
+        "Sec. 7. 1: one network, trained with the first "
         "regime. --seeds=20 trains 40 networks (20 seeds x 2 regimes, Sec. 7): 40 times the "
         "training work of one, side by side on an accelerator, hours on a laptop.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("batch_size", 50, "S, pictures a step.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", 5e-3, "Eta of the first epoch.")
+    flags.DEFINE_integer("batch_size", 50, "S, pictures a step. Paper: 50.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate_decay", 0.98, "Factor once an epoch during --epochs; constant afterwards."
+        "learning_rate", 5e-3, "Eta of the first epoch, inside the velocity (Eq. 1). Paper: 0.005."
     )
-    flags.DEFINE_float("momentum", 0.9, "Beta, in [0, 1).")
-    flags.DEFINE_float("weight_decay", 1e-4, "c of the penalty c * sum(kernels^2), no factor 1/2.")
-    flags.DEFINE_integer("epochs", 100, "Training epochs before the analysis.", lower_bound=0)
+    flags.DEFINE_float(
+        "learning_rate_decay",
+        0.98,
+        "Factor on eta after each epoch of --epochs; constant afterwards. Paper: 0.98.",
+    )
+    flags.DEFINE_float("momentum", 0.9, "Beta, in [0, 1). Paper: 0.9.")
+    flags.DEFINE_float(
+        "weight_decay",
+        1e-4,
+        "c of the penalty c * sum(kernels^2), no factor 1/2. Paper: 1e-4, in Fig. 4 0.",
+    )
+    flags.DEFINE_integer(
+        "epochs", 100, "Passes over the pictures before the analysis. Paper: 100.", lower_bound=0
+    )
 
 
 def _define_analysis() -> None:
-    flags.DEFINE_integer("analysis_epochs", 20, "Epochs recorded from theta_K.", lower_bound=1)
+    flags.DEFINE_integer(
+        "analysis_epochs",
+        20,
+        "Passes over the pictures recorded after training. Paper: 20, in Fig. 4 10.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer(
         "analysis_seeds",
         1,
         "How many of the networks (of the first regime) get eigenpairs and an analysis period; "
-        "0 only trains.",
+        "0 only trains. Paper: 1.",
         lower_bound=0,
     )
     flags.DEFINE_multi_enum(
@@ -96,13 +116,18 @@ def _define_analysis() -> None:
         "Regimes: how examples are drawn, in the analysis period and, with --seeds above 1, in "
         "training. Repeat the flag for more than one.",
     )
-    flags.DEFINE_integer("eigenpairs", 5000, "Leading Hessian eigenpairs.", lower_bound=1)
+    flags.DEFINE_integer(
+        "eigenpairs",
+        5000,
+        "k, leading Hessian eigenpairs at theta_K. Paper: 5,000, in Fig. 11 10,000.",
+        lower_bound=1,
+    )
     flags.DEFINE_enum(
         "full_gradient",
         "exact",
         ["exact", "quadratic"],
-        "The full gradient in the noise: computed at every step (the paper's way), or from the "
-        "eigenpairs, corrected with exact ones once an epoch (cheap; its error is reported).",
+        "The full gradient in the noise: exact, computed at every step (paper), or quadratic, from "
+        "the eigenpairs, corrected with exact ones once an epoch (cheap; its error is reported).",
     )
 
 
@@ -148,6 +173,9 @@ def use_compilation_cache() -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs an experiment's main: a bad input ends in one line and exit code 1, no traceback."""
     logging.set_verbosity(logging.WARNING)
+    # --help lists what belongs to the module that was started; the shared flags do.
+    for flag in FLAGS.flags_by_module_dict().get(__name__, []):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded(main))
 
 

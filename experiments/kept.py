@@ -17,8 +17,8 @@ from antisgd import results
 from experiments.comparison import with_error
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run", None, "Run folder to keep.")
-flags.DEFINE_string("name", None, "Its name in experiments/results; the folder's by default.")
+flags.DEFINE_string("run", None, "Folder of the finished run.")
+flags.DEFINE_string("name", None, "Name of what is kept of it; the folder's by default.")
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
@@ -49,14 +49,18 @@ def keep(run: Path, name: str) -> None:
     place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    rows, config = results.read_json(run / "summary.json"), results.read_json(run / "config.json")
-    # Where the data and the run lay says nothing to a reader.
-    command = re.sub(r" --(data_dir|output_dir)=\S+", "", config["provenance"]["command"])
-    config["provenance"]["command"] = command
-    results.write_json(place / "summary.json", rows)
-    results.write_json(place / "config.json", config)
+    results.write_json(place / "summary.json", results.read_json(run / "summary.json"))
+    results.write_json(place / "config.json", portable_config(run))
     for figure in sorted((run / "figures").glob("*.png")):
         shutil.copy(figure, place / figure.name)
+
+
+def portable_config(run: Path) -> dict[str, Any]:
+    """config.json of a run without where the data and the run lay, which tells a reader nothing."""
+    config = results.read_json(run / "config.json")
+    command = re.sub(r" --(data_dir|output_dir)=\S+", "", config["provenance"]["command"])
+    config["provenance"]["command"] = command
+    return config
 
 
 def tables() -> str:

@@ -3,6 +3,7 @@
 python -m experiments.report RUN_FOLDER        writes RUN_FOLDER/report.html anew
 """
 
+import argparse
 import base64
 import math
 import re
@@ -13,103 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from antisgd import results
+from experiments.report_texts import CAPTIONS, HEADLINES, Caption
 
 __all__ = ["render"]
 
-# Rows shown large at the top where the run has them, and their short names.
-HEADLINES = {
-    "test_accuracy": "test accuracy after training",
-    "best_accuracy_difference": "accuracy without minus with replacement",
-    "noise_autocorrelation_near_without_replacement": "noise autocorrelation at short lags",
-    "weight_exponent_without_replacement": "exponent of the weight variance",
-    "velocity_exponent_without_replacement": "exponent of the velocity variance",
-    "tau_over_theory_window_without_replacement": "correlation time over theory, without repl.",
-    "tau_over_theory_window_with_replacement": "correlation time over theory, with repl.",
-    "regime_ratio": "correlation time, with over without repl.",
-    "loss_fluctuation_reduction": "reduction of the loss fluctuation",
-}
+STYLE = Path(__file__).with_name("report.css")
 MOST_HEADLINES = 8
-
-# Figure name → title and what to notice.
-CAPTIONS = {
-    "fig01": ("Fig. 1: autocorrelation of the gradient noise", "Within one epoch the noise is "
-              "anti-correlated, rising from −1/(M−1) to zero along the line of Eq. 2; beyond an "
-              "epoch nothing is left. Of independent directions 95 % lie in the grey band."),
-    "fig02": ("Fig. 2: variances and correlation time against curvature", "Left: the weight "
-              "variance bends at λ_cross, flat to its right and proportional to λ to its left, "
-              "while the velocity variance stays proportional to λ. Right: the correlation time "
-              "falls as 1/λ in steep directions and stops at τ_SGD in flat ones."),
-    "fig03": ("Fig. 3: the original basis against principal components", "What is isotropic "
-              "looks anisotropic in the eigenbasis of its own recorded covariance."),
-    "fig04": ("Fig. 4: the first convolution in two bases", "The exponents depend on the basis: "
-              "the eigenbasis of Σ inflates them, that of the Hessian does not."),
-    "fig05": ("Fig. 5: density of the Hessian eigenvalues found", "A few steep directions, and a "
-              "multitude of flat ones left of λ_cross, where the anti-correlations act."),
-    "fig06": ("Fig. 6: noise autocorrelation in both regimes", "With replacement the "
-              "anti-correlation is gone: it is the epochs that make it."),
-    "fig07": ("Fig. 7: variances and correlation times in both regimes", "Right of λ_cross both "
-              "columns agree. Left of it, with replacement, the correlation time goes on growing "
-              "until the finite window cuts it off (the dashed line)."),
-    "fig08": ("Fig. 8: loss and accuracy", "In the shaded analysis period the loss should hardly "
-              "change: the theory assumes a stationary state."),
-    "fig09": ("Fig. 9: other batch sizes", "Each batch size follows its own theory line."),
-    "fig10": ("Fig. 10: τ_SGD and λ_cross, hyperparameters varied", "Lines are Eq. 109."),
-    "fig11": ("Fig. 11: discarding eigenvectors", "Accuracy falls in two steps: at the first few "
-              "eigenvectors, and again far below λ_cross, where the weights have projections "
-              "larger than a random vector's (the red band)."),
-    "fig12": ("Fig. 12: ResNet-20", "The same laws in a deeper network."),
-    "fig13": ("Fig. 13: noise variance in two eigenbases", "Points on the line mean that noise "
-              "covariance and Hessian share their eigenvectors."),
-    "fig14": ("Fig. 14: noise variance against curvature", "An exponent of one would mean that "
-              "the noise covariance is proportional to the Hessian."),
-    "seeds": ("Sec. 7: test accuracy of every seed", "Each grey line is one seed in both regimes; "
-              "the error bars are one standard error of the mean, the pairs decide."),
-}  # fmt: skip
-
-STYLE = """
-:root { color-scheme: light; --ink: #1b1f24; --soft: #5b6470; --line: #d9dde2; --pale: #f5f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 1.5rem; color: var(--ink); background: #fff;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; padding-top: .75rem;
-  border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 0 0 .25rem; }
-p { margin: .25rem 0 .75rem; max-width: 46rem; }
-.soft, small { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: .75rem; }
-.card { background: var(--pale); border-radius: .5rem; padding: .75rem 1rem; }
-.card b { display: block; font-size: 1.3rem; font-weight: 600; line-height: 1.35; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th { text-align: left; color: var(--soft); font-weight: 600; }
-th, td { padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
-.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-td:first-child { white-space: nowrap; }
-td small { display: block; line-height: 1.35; }
-.far { color: #a33800; font-weight: 600; }
-figure { margin: 0 0 2.25rem; }
-figure img { display: block; max-width: 100%; height: auto; margin: .5rem 0; }
-pre { background: var(--pale); border-radius: .5rem; padding: .75rem 1rem; white-space: pre-wrap;
-  overflow-wrap: anywhere; font-size: .85rem; }
-dl { display: grid; grid-template-columns: minmax(8rem, auto) 1fr; gap: .2rem 1rem;
-  font-size: .9rem; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-summary { cursor: pointer; margin: .75rem 0; }
-@media (max-width: 40rem) {
-  body { padding: 1rem; }
-  .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); } .card { padding: .6rem .7rem; }
-  .card b { font-size: 1.05rem; }
-  thead, td:empty { display: none; }
-  tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
-  td { display: block; border: 0; padding: 0; } td:first-child { color: var(--soft); }
-  td.number { display: inline-block; text-align: left; margin-right: 1rem; }
-  td.number::before { content: attr(data-name) " "; color: var(--soft); font-weight: 400; }
-  td.number:empty { display: none; } .wide { overflow-x: auto; } .wide img { max-width: 40rem; }
-}
-sup, sub { line-height: 0; }
-@media print { figure, tr { break-inside: avoid; } }
-"""
+# The theory's value where a row's note gives one.
+THEORY = re.compile(r"theory (-?\d[\d.e-]*)")
 
 
 def render(run_folder: Path) -> str:
@@ -131,37 +43,63 @@ def render(run_folder: Path) -> str:
     title = f"antisgd: {name}, {config['settings'].get('dataset', 'no data')}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        "<p class=soft>Anti-correlated noise in epoch-based stochastic gradient descent, "
-        "measured and compared with theory and paper. Errors are one standard error.</p>",
+        "<p class=soft>SGD that goes through its examples epoch by epoch has anti-correlated "
+        "gradient noise. What that does to a network's weights: measured, beside theory and paper. "
+        "Errors are one standard error; n counts the directions, seeds or points behind it.</p>",
+        f"<pre>{escape(command)}</pre><p class=soft>{escape(_made(config['provenance']))}</p>",
         _headlines(rows),
         _against_paper(rows),
         _figures(sorted((run_folder / "figures").glob("*.png"))),
         _beyond_paper(rows),
-        _provenance(config, command),
+        _provenance(config),
     ]
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
 
 
+def _made(provenance: Mapping[str, Any]) -> str:
+    """When, from which commit and on what, in one line."""
+    known = [provenance.get(key) for key in ("date", "git_commit", "device")]
+    known[1] = known[1] and f"commit {known[1]}"
+    return ", ".join(part for part in known if part)
+
+
 def _headlines(rows: Sequence[Mapping[str, Any]]) -> str:
     by_id = {row["id"]: row for row in rows}
-    chosen = [(name, by_id[key]) for key, name in HEADLINES.items() if key in by_id]
-    if not chosen:
-        chosen = [(row["quantity"], row) for row in rows if row["paper"] is not None]
-    cards = "".join(_card(name, row) for name, row in chosen[:MOST_HEADLINES])
-    return f"<div class=cards>{cards}</div>" if cards else ""
+    chosen = [
+        (name, by_id[key], _beside(by_id[key]) or expected)
+        for key, (name, expected) in HEADLINES.items()
+        if key in by_id
+    ]
+    cards = [_card(*one) for one in chosen if one[2] is not None]
+    if not cards:
+        compared = [row for row in rows if row["paper"] is not None]
+        cards = [_card(row["quantity"], row, _beside(row)) for row in compared]
+    return f"<div class=cards>{''.join(cards[:MOST_HEADLINES])}</div>" if cards else ""
 
 
-def _card(name: str, row: Mapping[str, Any]) -> str:
-    paper = _number(row["paper"], row["paper_error"])
-    beside = f"paper: {paper}" if paper else escape(row["paper_item"])
+def _beside(row: Mapping[str, Any]) -> str | None:
+    """What a headline is to be compared with, as HTML: the paper's value, else the theory's."""
+    if row["paper"] is not None:
+        return f"paper: {_number(row['paper'], row['paper_error'])}"
+    theory = THEORY.search(row["note"] or "")
+    return f"theory: {theory[1]}".replace("-", "−") if theory else None
+
+
+def _card(name: str, row: Mapping[str, Any], beside: str | None) -> str:
     value = f"{_number(row['here'], row['here_error'])} {_unit(row)}".strip()
-    return f"<div class=card>{escape(name)}<b>{value}</b><small>{beside}</small></div>"
+    small = beside or escape(row["paper_item"])
+    return f"<div class=card>{_marked(name)}<b>{value}</b><small>{small}</small></div>"
+
+
+def _marked(words: str) -> str:
+    """Words as HTML, with the indices of λ_cross and τ_SGD set low."""
+    return re.sub("_(SGD|cross)", r"<sub>\1</sub>", escape(words))
 
 
 def _unit(row: Mapping[str, Any]) -> str:
@@ -201,7 +139,12 @@ def _against_paper(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _beyond_paper(rows: Sequence[Mapping[str, Any]]) -> str:
     others = [row for row in rows if row["paper"] is None]
-    return "<h2>More numbers of this run</h2>" + _table(others, ("here", "n")) if others else ""
+    if not others:
+        return ""
+    return (
+        f"<h2>More numbers of this run</h2><details><summary>all {len(others)}</summary>"
+        f"{_table(others, ('here', 'n'))}</details>"
+    )
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -244,33 +187,31 @@ def _z(row: Mapping[str, Any]) -> float | None:
 def _figures(paths: Sequence[Path]) -> str:
     if not paths:
         return ""
-    note = "<p class=soft>The same as PDF, for print, lie beside in figures/.</p>"
+    note = "<p class=soft>The run folder has the figures as PDF, too.</p>"
     return f"<h2>Figures</h2>{note}" + "".join(_figure(path) for path in paths)
 
 
 def _figure(path: Path) -> str:
     base, _, seed = path.stem.partition("_seed")
-    title, notice = CAPTIONS.get(base, (path.stem, ""))
+    title, notice = CAPTIONS.get(base, Caption(path.stem, ""))
     title += f", seed {seed}" if seed else ""
     picture = path.read_bytes()
-    # The width stands at byte 16 of a PNG. Fewer page than picture pixels: sharp, and text alike.
-    width, encoded = round(0.7 * int.from_bytes(picture[16:20])), base64.b64encode(picture).decode()
-    heading, text = (
-        re.sub("_(SGD|cross)", r"<sub>\1</sub>", escape(words)) for words in (title, notice)
-    )
+    # The width stands at byte 16 of a PNG. Half as many page as picture pixels: sharp everywhere.
+    width, encoded = int.from_bytes(picture[16:20]) // 2, base64.b64encode(picture).decode()
     return (
-        f"<figure id='{escape(path.stem)}'><h3>{heading}</h3><div{' class=wide' * (width > 600)}>"
+        f"<figure id='{escape(path.stem)}'><h3>{_marked(title)}</h3>"
+        f"<div{' class=wide' * (width > 600)}>"
         f"<img alt='{escape(title)}' width={width} src='data:image/png;base64,{encoded}'>"
-        f"</div><figcaption><p>{text}</p></figcaption></figure>\n"
+        f"</div><figcaption><p>{_marked(notice)}</p></figcaption></figure>\n"
     )
 
 
-def _provenance(config: Mapping[str, Any], command: str) -> str:
+def _provenance(config: Mapping[str, Any]) -> str:
     provenance = {key: value for key, value in config["provenance"].items() if key != "command"}
     versions = provenance.pop("versions", {})
     rest = {key: value for key, value in config.items() if key not in ("settings", "provenance")}
     return (
-        f"<h2>How this was made</h2><pre>{escape(command)}</pre>{_list(provenance | rest)}"
+        f"<h2>How this was made</h2>{_list(provenance | rest)}"
         f"<details open><summary>settings</summary>{_list(config['settings'])}</details>"
         f"<details open><summary>versions</summary>{_list(versions)}</details>"
     )
@@ -286,9 +227,9 @@ def _list(entries: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Renders the report of the run folder given on the command line."""
-    if len(arguments) != 1:
-        raise ValueError("usage: python -m experiments.report RUN_FOLDER")
-    folder = Path(arguments[0])
+    parser = argparse.ArgumentParser("python -m experiments.report", description=__doc__)
+    parser.add_argument("run_folder", type=Path, help="of a finished run")
+    folder = parser.parse_args(arguments).run_folder
     results.write_text(folder / "report.html", render(folder))
     print(f"wrote {folder / 'report.html'}")
 

@@ -47,6 +47,7 @@ def run_folder(tmp_path):
         "settings": {"dataset": "digits", "batch_size": 10, "sampling": ["with", "without"]},
         "provenance": {
             "command": "python -m experiments.lenet --dataset=digits --note='<b>'",
+            "date": "2026-01-02 03:04 UTC",
             "git_commit": "0123456789ab",
             "versions": {"jax": "0.10.2"},
         },
@@ -55,7 +56,7 @@ def run_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "summary.json").write_text(json.dumps(ROWS))
     (tmp_path / "figures").mkdir()
-    for name, width in (("fig02", 1000), ("fig01", 10), ("fig02_seed1", 10), ("other_one", 10)):
+    for name, width in (("fig02", 1400), ("fig01", 10), ("fig02_seed1", 10), ("other_one", 10)):
         (tmp_path / "figures" / f"{name}.png").write_bytes(png(width))
         (tmp_path / "figures" / f"{name}.pdf").write_bytes(b"%PDF")
     return tmp_path
@@ -93,7 +94,7 @@ def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
     assert page.count("src='data:image/png;base64,iVBOR") == 4
     assert "<h3>Fig. 2: variances and correlation time against curvature</h3>" in page
     assert "against curvature, seed 1</h3>" in page
-    assert "width=700 " in page
+    assert "width=700 " in page  # half of the picture's pixels
     # Only what is wider than a phone scrolls there.
     assert page.count("<div class=wide>") == 1
     for title, notice in report.CAPTIONS.values():
@@ -103,7 +104,8 @@ def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
 def test_provenance_settings_and_command_are_there(run_folder):
     page = report.render(run_folder)
     assert "python -m experiments.lenet --dataset=digits --note=&#x27;&lt;b&gt;&#x27;" in page
-    for text in ("0123456789ab", "0.10.2", "batch_size", "with, without", "feedbeef"):
+    assert "<p class=soft>2026-01-02 03:04 UTC, commit 0123456789ab</p>" in page
+    for text in ("0.10.2", "batch_size", "with, without", "feedbeef"):
         assert text in page
     assert "<title>antisgd: lenet, digits</title>" in page
 
@@ -146,6 +148,20 @@ def test_headlines_fall_back_on_rows_that_the_paper_has(run_folder):
     page = report.render(run_folder)
     assert page.count("<div class=card>") == 1
     assert "<div class=card>far off<b>2.000 ± 0.030</b>" in page
+
+
+def test_headlines_have_the_papers_value_or_the_theorys_beside_them(run_folder):
+    near = "noise_autocorrelation_near_without_replacement"
+    rows = [
+        row(near, "Fig. 1", "near", -0.0035, 0.0012, note="theory -0.00653; 29 directions"),
+        row("tau_over_theory_window_with_replacement", "Fig. 7", "tau", 0.93, 0.02),
+        row("velocity_exponent_without_replacement", "Fig. 2", "without any", 1.5, 0.2),
+    ]
+    (run_folder / "summary.json").write_text(json.dumps(rows + ROWS[:1]))
+    cards = re.findall("<div class=card>(.*?)</div>", report.render(run_folder))
+    assert [re.sub(".*<small>|</small>", "", card) for card in cards] == [
+        "paper: 0.63", "theory: −0.00653", "theory: 1",
+    ]  # fmt: skip
 
 
 def test_a_run_without_figures_or_paper_values_still_has_a_report(run_folder):

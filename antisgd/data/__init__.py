@@ -130,19 +130,22 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for array in map(np.asarray, jax.tree.leaves(dataset)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _digits():
+def _digits() -> tuple[cifar10.Pictures, cifar10.Pictures]:
     bunch = load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
     images, labels = bunch.images[order, ..., None], bunch.target[order]
     cut = DIGITS_TRAIN
-    return (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
+    train, test = (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
+    return cifar10.Pictures(*train), cifar10.Pictures(*test)
 
 
-def _first(name, num_examples, pixels, labels):
+def _first(
+    name: str, num_examples: int | None, pixels: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     available = len(labels)
     count = available if num_examples is None else num_examples
     if not 1 <= count <= available:
@@ -158,7 +161,7 @@ def _write(images, chunk, start):
     return jax.lax.dynamic_update_slice_in_dim(images, chunk, start, 0)
 
 
-def _place(pixels, labels, white):
+def _place(pixels: np.ndarray, labels: np.ndarray, white: float) -> Examples:
     # Chunk by chunk into the device's array, so that float pictures never lie twice in memory.
     images = jnp.zeros(pixels.shape, jnp.float32)
     for start in range(0, len(pixels), CHUNK):

@@ -26,8 +26,7 @@ EXPECTED = (
 )
 
 PER_FILE = 10_000
-STEMS = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
-STEMS += ("test_batch",)
+STEMS = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 PREPARED = ("", "3.0.2", "cifar10/3.0.2")
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
@@ -87,7 +86,8 @@ def _read(path: Path) -> tuple[Pictures, Pictures]:
     for folder in (path / name for name in PREPARED):
         if (folder / "dataset_info.json").is_file():
             splits = prepared.read(folder, train=5 * PER_FILE, test=PER_FILE)
-            return tuple(Pictures(*_checked(*split, folder)) for split in splits)
+            train, test = (Pictures(*_checked(*split, folder)) for split in splits)
+            return train, test
     for archive in (path / name for name in ARCHIVES):
         if archive.is_file():
             return _collect(_members(archive), archive)
@@ -112,8 +112,10 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 path = PurePosixPath(member.name)
                 climbs = path.is_absolute() or ".." in path.parts
-                if member.isreg() and not climbs and path.name.removesuffix(".bin") in STEMS:
-                    yield path.name, tar.extractfile(member).read(MOST_BYTES)
+                wanted = not climbs and path.name.removesuffix(".bin") in STEMS
+                content = tar.extractfile(member) if wanted and member.isreg() else None
+                if content:
+                    yield path.name, content.read(MOST_BYTES)
             # gzip's checksum stands at its very end, which the members alone do not reach.
             while tar.fileobj.read(MOST_BYTES):
                 pass

@@ -39,8 +39,10 @@ def orthogonalise(basis: Basis, size: int, block: Array) -> tuple[Array, np.ndar
             block, part = _take_out(segment, block)
             parts.append(part)
         passes.append(parts)
-    total = sum(np.concatenate([np.asarray(p, np.float64) for p in parts], 1) for parts in passes)
-    return block, total[:, :size]
+    first, second = (
+        np.concatenate([np.asarray(p, np.float64) for p in parts], 1) for parts in passes
+    )
+    return block, (first + second)[:, :size]
 
 
 def append(basis: Basis, size: int, vectors: Array) -> Basis:

@@ -71,8 +71,8 @@ def beyond_last(found: np.ndarray, values: np.ndarray, goal: Goal, state: State)
         if len(values) == 1:
             return above
         return above | _passes(found, values[upper], "smallest", goal, state)
-    stopped = goal.threshold is not None and len(values) < goal.k
-    return _passes(found, goal.threshold if stopped else values[-1], goal.which, goal, state)
+    last = values[-1] if goal.threshold is None or len(values) == goal.k else goal.threshold
+    return _passes(found, last, goal.which, goal, state)
 
 
 def unwanted(values: np.ndarray, goal: Goal, state: State) -> float:

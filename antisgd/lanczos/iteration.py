@@ -161,14 +161,14 @@ def _apply(matvec: Partial, block: Array) -> Array:
 
 def _asymmetry(state: State, found: np.ndarray, scale: float) -> float:
     """How far qᵢ'A qⱼ (found [b, m]) is from the known qⱼ'A qᵢ, relative to scale."""
-    error = np.linalg.norm(found - expected_products(state, len(found)).T)
+    error = float(np.linalg.norm(found - expected_products(state, len(found)).T))
     error = error / scale if scale else 0.0
     if error > _ASYMMETRY_ALLOWED:
         raise ValueError(
             f"the matvec is not symmetric: after {state.products} products u'Av and v'Au differ "
             f"by {error:.1e} of its norm; a Hessian needs a loss without randomness in it"
         )
-    return float(error)
+    return error
 
 
 def _orthonormal_rows(state: State, block: Array, scale: float) -> tuple[Array, np.ndarray]:

@@ -71,7 +71,7 @@ def leading_eigenpairs(
         threshold: stop at the eigenvalues beyond this: below it for 'largest', above it for
             'smallest', nearer to zero for 'magnitude'.
         tolerance: residual relative to the eigenvalue.
-        block_size: vectors multiplied at a time; by default 1 to 8, a fiftieth of k. Larger blocks
+        block_size: vectors multiplied at a time; by default 1 to 8, a twentieth of k. Larger blocks
             need more products (4 % of k a tenth more) and save time for each.
         max_products: stop here, converged or not (probe and certificate not counted).
         memory: bytes that the basis may take on the device; it is restarted when full.
@@ -90,7 +90,7 @@ def leading_eigenpairs(
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
-        block = max(1, min(8, k // 50)) if block_size is None else block_size
+        block = max(1, min(8, k // 20)) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
     capacity = capacity_of(state, k, memory)
     while True:

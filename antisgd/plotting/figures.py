@@ -105,7 +105,7 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
     """
     single = len(analyses) == 1
     shape = (1, 2) if single else (2, len(analyses))
-    share = {} if single else {"sharex": True, "sharey": "row"}
+    share: dict[str, Any] = {} if single else {"sharex": True, "sharey": "row"}
     figure, axes = _figure(PAGE, 2.8 if single else 5.0, *shape, **share)
     columns = axes if single else axes.T
     for (variance, time), (title, analysis) in zip(columns, analyses.items(), strict=True):

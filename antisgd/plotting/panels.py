@@ -86,7 +86,7 @@ def _points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> 
     hollow = np.zeros(len(x), bool) if hollow is None else hollow
     crowded = len(x) >= CROWDED
     size, alpha = (1.2, 0.35) if crowded else (2.2, 0.6) if len(x) >= 100 else (3.2, 0.8)
-    style = {"marker": "o", "linestyle": "none", "markersize": size, "markeredgewidth": 0.4}
+    style: Any = {"marker": "o", "linestyle": "none", "markersize": size, "markeredgewidth": 0.4}
     axis.plot(x[~hollow], y[~hollow], color=colour, alpha=alpha, label="_measured", **style)
     axis.plot(x[hollow], y[hollow], mec=colour, mfc="none", label="_mostly drift", **style)
 

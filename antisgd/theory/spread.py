@@ -72,7 +72,8 @@ def window_spread(
         *rows, deviation = (np.interp(np.log(a), np.log(grid), row) for row in rows)
         tables.append(np.stack(rows, -1))
         deviations.append(deviation)
-    return WindowSpread(np.array(quantiles), *tables, np.array(deviations))
+    weight, velocity, time = tables
+    return WindowSpread(np.array(quantiles), weight, velocity, time, np.array(deviations))
 
 
 def _innovations(noise: Noise, shape: int, rng: np.random.Generator):

@@ -43,10 +43,12 @@ def stationary_variances(
         dtype = jnp.result_type(*arguments, jnp.float32)
         if not any(isinstance(argument, jax.core.Tracer) for argument in arguments):
             _check(*(np.asarray(x, np.float64) for x in arguments))
-        return _variances(*(jnp.asarray(x, dtype) for x in arguments), noise)
+        lam, eta, beta = (jnp.asarray(x, dtype) for x in arguments)
+        return _variances(lam, eta, beta, noise)
     _check(*(np.asarray(x, np.float64) for x in arguments))
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        found = _variances(*(jnp.asarray(x, jnp.float64) for x in arguments), noise)
+        lam, eta, beta = (jnp.asarray(x, jnp.float64) for x in arguments)
+        found = _variances(lam, eta, beta, noise)
         return Variances(*map(np.asarray, found))
 
 

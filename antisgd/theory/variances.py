@@ -9,7 +9,7 @@ sampling without replacement q(x) = R(x)/(1−x) is a polynomial with positive c
 nothing cancels in flat directions, where the printed Eq. 6 loses all digits (beyond the paper).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +28,16 @@ _RADIUS = 0.22
 
 
 class Variances(NamedTuple):
-    """Variances of weight and velocity along each direction, per unit noise variance σ_δg²."""
+    """Variances of weight and velocity along each direction, per unit noise variance σ_δg².
 
-    weight: jax.Array | np.ndarray
-    velocity: jax.Array | np.ndarray
+    JAX or NumPy arrays, or numbers, as the function that gives them says.
+    """
+
+    weight: Any
+    velocity: Any
 
 
-def edge_distance(a: jax.Array, beta: jax.Array) -> jax.Array:
+def edge_distance(a: Any, beta: Any) -> Any:
     """B = 2(1+β) − ηλ, positive where SGD is stable; exact in floating point near zero."""
     return 2 * beta + (2 - a)
 
@@ -60,7 +63,8 @@ def reshuffling_variances(
     close = jnp.abs(s_squared) < (_CLOSE * scale) ** 2
     on_circle = _by_cauchy(a, beta, num_steps, jnp.where(close, s_squared, 0.0), _RADIUS * scale)
     difference = _by_difference(a, beta, num_steps, jnp.where(close, 1.0, s_squared))
-    return tuple(jnp.where(close, *both) for both in zip(on_circle, difference, strict=True))
+    weight, velocity = (jnp.where(close, *both) for both in zip(on_circle, difference, strict=True))
+    return weight, velocity
 
 
 def _squared_gap(a: jax.Array, beta: jax.Array) -> jax.Array:

@@ -127,9 +127,9 @@ def _aligned(
     a: np.ndarray, beta: float, noise: Noise, num_steps: int, drift: str, start: Noise
 ) -> tuple[np.ndarray, np.ndarray]:
     with jax.enable_x64(True):
-        a = jnp.asarray(a)
-        first = _boundary_state(a, beta, epoch_chain(start))
-        final, squares = _propagate(a, beta, epoch_chain(noise), num_steps, first)
+        rates = jnp.asarray(a)
+        first = _boundary_state(rates, beta, epoch_chain(start))
+        final, squares = _propagate(rates, beta, epoch_chain(noise), num_steps, first)
         return _removed(np.asarray(final), np.asarray(squares), num_steps, drift)
 
 
