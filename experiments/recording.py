@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
+from absl import flags, logging
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
@@ -68,6 +68,7 @@ def record(
     """
     steps, k = FLAGS.analysis_epochs * problem.steps_per_epoch, len(directions)
     names = ["gradients"] + ["full_gradients"] * _exact()
+    _forget_other_directions(folder, (steps, k))
     files = {name: results.open_recording(folder / f"{name}.npy", (steps, k)) for name in names}
     began = state
     anchors, state = _run(problem, state, jnp.asarray(directions), regime, key, folder, files)
@@ -90,6 +91,15 @@ def record(
     )
     path = trajectory.Trajectory(weights, velocities, noise)
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
+
+
+def _forget_other_directions(folder: Path, shape: tuple[int, int]) -> None:
+    """More eigenpairs are other directions: a period recorded along fewer is recorded anew."""
+    path = folder / "gradients.npy"
+    if path.exists() and np.load(path, mmap_mode="r", allow_pickle=False).shape != shape:
+        logging.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
+        # Without its checkpoint a recording begins at its first step and replaces the arrays.
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
 
 
 def _velocities(
