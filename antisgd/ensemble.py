@@ -93,14 +93,6 @@ def make_epoch(
         `optimizer_at`, on a leading axis [networks]. Donates `states`.
     """
 
-    def schedules(keys, epoch, num_examples):
-        groups = jnp.split(keys, len(schemes))
-        drawn = [
-            jax.vmap(lambda key, scheme=scheme: scheme(key, epoch, num_examples, batch_size))(group)
-            for scheme, group in zip(schemes, groups, strict=True)
-        ]
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
-
     @partial(jax.jit, donate_argnums=0)
     def run_epoch(states, keys, epoch, examples, *swept):
         num_examples = jax.tree.leaves(examples)[0].shape[0]
@@ -121,7 +113,19 @@ def make_epoch(
                 train_all, mesh=mesh, in_specs=(_NETWORKS, shared, shared), out_specs=_NETWORKS,
                 check_vma=False,
             )  # fmt: skip
-        networks = (states, schedules(keys, epoch, num_examples), swept)
+        schedules = _schedules(schemes, keys, epoch, num_examples, batch_size)
+        networks = (states, schedules, swept)
         return train_all(networks, epoch, examples)
 
     return run_epoch
+
+
+def _schedules(
+    schemes: Sequence[Scheme], keys: jax.Array, epoch: Any, num_examples: int, batch_size: int
+) -> Any:
+    """An epoch of every network, its keys split evenly among the schemes."""
+    drawn = [
+        jax.vmap(lambda key, scheme=scheme: scheme(key, epoch, num_examples, batch_size))(group)
+        for scheme, group in zip(schemes, jnp.split(keys, len(schemes)), strict=True)
+    ]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)

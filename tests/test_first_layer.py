@@ -42,7 +42,7 @@ def test_the_layers_hessian_is_the_dense_one(finished):
         return loss(changed, dataset.train, jnp.ones(60))
 
     with jax.default_matmul_precision("highest"):
-        exact = jax.jacfwd(jax.grad(of_kernel))(kernel.ravel())
+        exact = jax.jit(jax.jacfwd(jax.grad(of_kernel)))(kernel.ravel())
     kept = np.load(finished / "checkpoints" / "layer_hessian.npz")
     found = next(kept[name] for name in kept if kept[name].shape == exact.shape)
     bound = 1000 * np.finfo(np.float32).eps * np.linalg.norm(exact, 2)

@@ -13,6 +13,7 @@ INTERNAL_EDGES = {
     ("ensemble", "heavy_ball"),
     ("ensemble", "sampling"),
     ("models", "convolution"),
+    ("pretrained", "results"),
 }
 ONLY_IN = {
     "matplotlib": {"plotting"},

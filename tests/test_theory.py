@@ -241,17 +241,18 @@ def test_a_fixed_order_read_as_a_stream_is_shuffle_once():
 def test_jit_vmap_and_grad_go_through():
     law = theory.without_replacement(50)
 
-    def weight(lam, beta):
+    def variance(lam, beta):
         return theory.stationary_variances(lam, 0.1, beta, law).weight
 
     lam = jnp.asarray([0.0, 1e-3, 0.1, 1.0, 19.0])
-    mapped = jax.jit(jax.vmap(weight, (0, None)))(lam, 0.9)
+    mapped = jax.jit(jax.vmap(variance, (0, None)))(lam, 0.9)
     exact = theory.stationary_variances(np.asarray(lam, np.float64), 0.1, np.float64(0.9), law)
     np.testing.assert_allclose(mapped, exact.weight, rtol=1e-5)
     with jax.enable_x64(True):
+        weight, slopes_at = jax.jit(variance), jax.jit(jax.grad(variance, argnums=(0, 1)))
         for x, b in ((0.5, 0.9), (1e-6, 0.9), (0.02633403898972405, 0.9), (0.3, 0.0)):
             x, b = jnp.float64(x), jnp.float64(b)
-            slopes = jax.grad(weight, argnums=(0, 1))(x, b)
+            slopes = slopes_at(x, b)
             for i, slope in enumerate(slopes):
                 h = 1e-6 * max(float((x, b)[i]), 1e-3) * (1 if i == 0 or b > 0 else 1)
                 up = weight(x + h * (i == 0), b + h * (i == 1))
