@@ -18,7 +18,7 @@ lint: env
 # The API reference, from the docstrings: build/docs/antisgd.html.
 docs: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/pdoc --docformat google --math --output-directory build/docs antisgd
+	$(BIN)/pdoc --docformat google --output-directory build/docs antisgd
 
 # The notebooks with their outputs, from the sources beside them.
 notebooks: env

@@ -53,7 +53,7 @@ from antisgd import (
     trajectory,
 )
 
-plt.rcParams.update({"figure.dpi": 90, "legend.frameon": False})
+plt.rcParams.update({"figure.dpi": 90, "figure.constrained_layout.use": True})
 N = 1500  # training pictures
 PAIRS = 240  # leading eigenpairs of the Hessian
 EPOCHS = 10  # recorded in each regime
@@ -84,8 +84,8 @@ matvec = hessian.hessian_vector_product(loss, trained.params, pictures.train, mi
 pairs = lanczos.leading_eigenpairs(
     matvec, theta.size, PAIRS, key=jax.random.key(0), tolerance=1e-2, probe_products=0
 )
-print(f"{theta.size:,} weights, eigenvalues {pairs.values[0]:.1f} ... {pairs.values[-1]:.2f}, ",
-      f"{np.mean(pairs.values > cross):.0%} of them above the crossover")  # fmt: skip
+print(f"{theta.size:,} weights, eigenvalues {pairs.values[0]:.1f} ... {pairs.values[-1]:.2f}")
+print(f"{np.mean(pairs.values > cross):.0%} of them above the crossover")
 fig, axis = plt.subplots(figsize=(5, 3.2))
 plotting.spectrum_panel(axis, pairs.values, cross)
 plt.show()
@@ -166,11 +166,11 @@ correlations = {
 }
 independent = statistics.effective_directions(recorded["without replacement"].noise)
 band = statistics.independent_noise_band(EPOCHS * M, independent, 2 * M)[1:]
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
 for axis, (name, one) in zip(axes, correlations.items(), strict=True):
     plotting.autocorrelation_panel(axis, one, band, M)
     axis.set_title(name, pad=14)
-axes[1].legend(loc="upper right", fontsize=7)
+axes[0].legend(loc="lower right", fontsize=7)
 plt.show()
 
 # %% [markdown]
@@ -183,7 +183,7 @@ plt.show()
 # %%
 used = pairs.values > 0
 values, start = pairs.values[used], laws["without replacement"]
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
 for axis, (name, one) in zip(axes, recorded.items(), strict=True):
     weights, velocities = one.weights[:, used], one.velocities[:, used]
     window = (values, eta, beta, laws[name], EPOCHS * M)

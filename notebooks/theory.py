@@ -35,6 +35,7 @@ import optax
 from antisgd import theory
 
 plt.rcParams.update({"figure.figsize": (6.5, 3.6), "figure.dpi": 90, "legend.frameon": False})
+plt.rcParams["figure.constrained_layout.use"] = True
 
 M = 1000  # update steps an epoch: N/S = 50,000/50
 ETA, BETA = 6.63e-4, 0.9  # learning rate and momentum of the paper's analysis period

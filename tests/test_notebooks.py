@@ -16,8 +16,8 @@ ADDRESS = re.search("repository-code: (.*)", (ROOT / "CITATION.cff").read_text()
 SMALL = {
     "theory": {"M = 1000  #": "M = 40  #", "EPOCHS = 20  #": "EPOCHS = 2  #"},
     "own_model": {
-        "N, S = 400, 8  #": "N, S = 24, 8  #",
-        "TRAIN_EPOCHS, RECORDED_EPOCHS = 400, 400": "TRAIN_EPOCHS, RECORDED_EPOCHS = 2, 3",
+        "N, S = 2000, 40  #": "N, S = 24, 8  #",
+        "TRAIN_EPOCHS, RECORDED_EPOCHS = 300, 300": "TRAIN_EPOCHS, RECORDED_EPOCHS = 2, 3",
         "PAIRS = 20  #": "PAIRS = 3  #",
     },
     "lenet": {"N = 1500  #": "N = 40  #", "PAIRS = 240  #": "PAIRS = 3  #",
