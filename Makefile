@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint docs notebooks env clean
 
 demo: env
 	$(BIN)/python -m experiments.lenet --flagfile=experiments/presets/demo.flags
@@ -13,6 +13,19 @@ test: env lint
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The API reference, from the docstrings: build/docs/antisgd.html.
+docs: env
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/pdoc --docformat google --output-directory build/docs antisgd
+
+# The notebooks with their outputs, from the sources beside them.
+notebooks: env
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 env: .venv/.installed
 

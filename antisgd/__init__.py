@@ -6,6 +6,7 @@
     ensemble     many seeds at once
     objective    mean loss, penalty, accuracy from an apply function
     convolution, models, data      LeNet and ResNet-20 on CIFAR-10 and digits
+    pretrained   trained networks that come with the package
     hessian      Hessian-vector products over all the data
     lanczos      a matvec to certified leading eigenpairs
     trajectory   weights, velocities and gradient noise along directions
@@ -26,6 +27,7 @@ __all__ = [
     "models",
     "objective",
     "plotting",
+    "pretrained",
     "results",
     "sampling",
     "statistics",

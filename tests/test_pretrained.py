@@ -75,4 +75,4 @@ def test_what_is_kept_of_a_run_is_its_first_network(tmp_path, monkeypatch):
     assert (trained.learning_rate, trained.test_accuracy) == (1.0, 0.5)
     assert trained.provenance["command"] == "python -m experiments.lenet --seeds=2"
     images = np.zeros((1, 8, 8, 1), np.float32)
-    assert models.lenet().apply(trained.params, images).shape == (1, 10)
+    assert jax.eval_shape(models.lenet().apply, trained.params, images).shape == (1, 10)

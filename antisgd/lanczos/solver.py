@@ -55,7 +55,7 @@ def leading_eigenpairs(
     state: State | None = None,
     callback: Callback | None = None,
 ) -> Eigenpairs:
-    """The k leading eigenpairs of a symmetric operator, certified (design section 7).
+    """The k leading eigenpairs of a symmetric operator, with a certificate.
 
     Block Lanczos with full reorthogonalisation. A pair is converged when its residual is at most
     max(tolerance · |λ|, noise), the noise being measured. When all are, a short run from random

@@ -1,0 +1,203 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Your own model
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/antisgd/blob/main/notebooks/own_model.ipynb)
+#
+# From a loss to measured and predicted correlation times, for a model written in flax, in plain
+# JAX, and as a callable pytree like equinox's. `antisgd` asks one thing of a model:
+# `loss(params, examples, weights)`, a weighted mean over the examples, with params any pytree.
+# Under three minutes on a CPU.
+
+# %%
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    source = "antisgd @ git+https://github.com/OWNER/antisgd"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
+
+# %%
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from antisgd import heavy_ball, hessian, lanczos, sampling, statistics, theory, trajectory
+
+plt.rcParams.update({"figure.figsize": (6.5, 3.6), "figure.dpi": 90, "legend.frameon": False})
+plt.rcParams["figure.constrained_layout.use"] = True
+
+N, S = 2000, 40  # examples, and examples a step
+ETA, BETA = 0.03, 0.9  # learning rate and momentum
+TRAIN_EPOCHS, RECORDED_EPOCHS = 300, 300
+PAIRS = 20  # leading eigenpairs of the Hessian
+
+# %% [markdown]
+# ## Three models
+# Eight inputs, one hidden layer of four tanh units, one output; the targets come from a network of
+# this kind, too, with noise.
+
+# %%
+keys = jax.random.split(jax.random.key(0), 6)
+inputs = jax.random.normal(keys[0], (N, 8)) * jnp.geomspace(1, 0.2, 8)
+units = jnp.tanh(inputs @ jax.random.normal(keys[1], (8, 4)) + jnp.array([0.5, -0.5, 0, 1]))
+targets = units @ jnp.array([1.0, -1.0, 1.0, -1.0]) + 0.2 * jax.random.normal(keys[2], (N,))
+examples = (inputs, targets)
+
+
+class FlaxModel(nn.Module):
+    """A flax module."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(jnp.tanh(nn.Dense(4)(x)))[:, 0]
+
+
+def plain_model(params, x):
+    """A plain JAX function of a dict of arrays."""
+    return jnp.tanh(x @ params["hidden"] + params["bias"]) @ params["output"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class CallableModel:
+    """A model that is its own pytree of weights, as an `equinox.Module` is."""
+
+    hidden: jax.Array
+    bias: jax.Array
+    output: jax.Array
+
+    def __call__(self, x):
+        return jnp.tanh(x @ self.hidden + self.bias) @ self.output
+
+
+hidden, output = jax.random.normal(keys[3], (8, 4)), jax.random.normal(keys[4], (4,))
+models = {
+    "flax": (FlaxModel().apply, FlaxModel().init(keys[5], inputs)),
+    "plain JAX": (plain_model, {"hidden": hidden, "bias": jnp.zeros(4), "output": output}),
+    "callable pytree": (
+        lambda model, x: model(x),
+        CallableModel(-hidden, jnp.ones(4), 2 * output),
+    ),
+}
+
+
+def make_loss(predict):
+    """Mean squared error with a small penalty, so that every direction is curved upwards."""
+
+    def loss(params, examples, weights):
+        x, y = examples
+        error = 0.5 * jnp.sum(weights * (predict(params, x) - y) ** 2) / jnp.sum(weights)
+        return error + 5e-3 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    return loss
+
+
+losses = {name: make_loss(predict) for name, (predict, _) in models.items()}
+
+# %% [markdown]
+# ## Training
+# An epoch is a schedule of indices, and a training a scan over schedules. The learning rate stays
+# what it is when the fluctuations are recorded, so that they are stationary.
+
+# %%
+optimizer, key = heavy_ball.heavy_ball(ETA, BETA), jax.random.key(5)
+
+
+def train(loss, params):
+    """The state after TRAIN_EPOCHS epochs."""
+
+    def one_epoch(state, epoch):
+        schedule = sampling.without_replacement(key, epoch, N, S)
+        state, values = heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
+        return state, jnp.mean(values)
+
+    state = heavy_ball.init(optimizer, params)
+    return jax.jit(lambda state: jax.lax.scan(one_epoch, state, jnp.arange(TRAIN_EPOCHS)))(state)
+
+
+states = {}
+for name, (_, params) in models.items():
+    states[name], epoch_losses = train(losses[name], params)
+    print(f"{name:16} loss {epoch_losses[0]:.3f} -> {epoch_losses[-1]:.3f}")
+
+# %% [markdown]
+# ## Curvature
+# Leading eigenpairs of the Hessian over all examples, each with its true residual.
+
+# %%
+pairs = {}
+for name, state in states.items():
+    matvec = hessian.hessian_vector_product(losses[name], state.params, examples, microbatch_size=N)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    pairs[name] = lanczos.leading_eigenpairs(matvec, size, PAIRS, key=jax.random.key(6))
+    values = pairs[name].values
+    print(f"{name:16} {size} weights, eigenvalues {values[0]:.3g} ... {values[-1]:.3g}")
+
+# %% [markdown]
+# ## Fluctuations
+# The updates of every step, projected on the eigenvectors, epoch by epoch.
+
+
+# %%
+def record(loss, state, directions):
+    """Projected updates, [steps, directions]."""
+
+    def advance(state, schedule, examples):
+        flat = trajectory.flat_record()
+        return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples, record=flat)
+
+    run, updates = trajectory.make_recorder(advance), []
+    for epoch in range(TRAIN_EPOCHS, TRAIN_EPOCHS + RECORDED_EPOCHS):
+        schedule = sampling.without_replacement(key, epoch, N, S)
+        state, recorded = run(state, schedule, examples, directions)
+        updates.append(np.asarray(recorded.updates))
+    return np.concatenate(updates)
+
+
+velocities = {}
+for name, state in states.items():
+    velocities[name] = record(losses[name], state, pairs[name].vectors)
+
+# %% [markdown]
+# ## Measured and predicted
+# Correlation times τ = 2σ_θ²/σ_v² against curvature, with the mean velocity removed, beside the
+# theory of the same window. The theory takes the noise for independent of the weights. Batches of
+# S = 8 of N = 400 examples are too small for that here: with them the flat directions come out a
+# fifth to a third longer than predicted.
+
+# %%
+M, T = N // S, RECORDED_EPOCHS * (N // S)
+law = theory.without_replacement(M)
+for name, velocity in velocities.items():
+    curvature, weights = pairs[name].values, trajectory.displacements(velocity)
+    still = statistics.remove_drift(weights, velocity, "mean_velocity")
+    measured = statistics.variances(*still).correlation_time
+    expected = theory.window_variances(curvature, ETA, BETA, law, T).correlation_time
+    print(f"{name:16} measured over predicted, median {np.median(measured / expected):.2f}")
+    plt.loglog(curvature, measured, "o", markersize=4, alpha=0.7, label=name)
+span = np.geomspace(*plt.xlim(), 100)
+window = theory.window_variances(span, ETA, BETA, law, T).correlation_time
+white = theory.correlation_time(span, ETA, BETA, theory.with_replacement())
+plt.loglog(span, window, "k-", label="theory of the window")
+plt.loglog(span, white, "k:", label="theory with replacement")
+plt.axvline(theory.crossover_eigenvalue(ETA, BETA, M), color="grey", linestyle="--")
+plt.xlabel("Hessian eigenvalue λ (dashed: λ_cross)")
+plt.ylabel("correlation time (update steps)")
+plt.legend()
+plt.show()
