@@ -67,9 +67,8 @@ def layer_hessian(problem: training.Problem, params: Any, folder: Path) -> np.nd
     )  # fmt: skip
     columns = jax.jit(jax.vmap(matvec))
     path, n = folder / "checkpoints" / "layer_hessian.npz", flat.size
-    found, done = np.zeros((n, n), np.float32), 0
-    if path.exists():
-        found, done = results.read_checkpoint(path, (found, 0))
+    found = np.zeros((n, n), np.float32)
+    found, done = results.read_checkpoint(path, (found, 0))
     bar = tqdm(total=n, initial=int(done), desc="layer's Hessian", unit="column")
     for start in range(int(done), n, BLOCK):
         block = jnp.eye(n)[np.minimum(np.arange(start, start + BLOCK), n - 1)]

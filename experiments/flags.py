@@ -1,7 +1,6 @@
 """The flags that all experiments share (defaults: the paper's values), and how a main runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+
+from experiments import interruption
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +44,20 @@ def define(*, default_output_dir: str) -> None:
     flags.DEFINE_string("output_dir", default_output_dir, "Run folder.")
     flags.DEFINE_bool("overwrite", False, "Start afresh in a run folder that holds something.")
     flags.DEFINE_integer(
-        "microbatch_size", 500, "Pictures a full-gradient or Hessian product takes at a time."
+        "microbatch_size",
+        500,
+        "Pictures a full-gradient or Hessian product takes at a time.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "basis_memory",
+        None,
+        "GiB that the basis of the eigen-solve may take before it is restarted, which costs more "
+        "products; without it as much as it needs.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "plan", False, "Only say what the run will need (memory, disk, rough time); run nothing."
     )
 
 
@@ -157,7 +171,7 @@ def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], 
     def run_main(argv):
         if len(argv) > 1:
             raise app.UsageError(f"unexpected argument {argv[1]}: flags begin with --")
-        signal.signal(signal.SIGTERM, _interrupt)
+        interruption.install()
         try:
             use_compilation_cache()
             main(argv)
@@ -168,8 +182,3 @@ def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], 
             sys.exit(f"error: {' '.join(str(error).split())}")
 
     return run_main
-
-
-def _interrupt(signum, frame):
-    del signum, frame
-    raise KeyboardInterrupt

@@ -4,6 +4,7 @@
 for those who own the loop. The solver knows no network and writes no files.
 """
 
+from antisgd.lanczos.basis import segments
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.density import SpectralDensity, spectral_density
 from antisgd.lanczos.iteration import extend, init, restart
@@ -25,5 +26,6 @@ __all__ = [
     "memory_plan",
     "restart",
     "ritz",
+    "segments",
     "spectral_density",
 ]
