@@ -1,6 +1,6 @@
 """From a recording to what the paper plots: statistics per direction, the theory beside them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -31,6 +31,8 @@ class Analysis(NamedTuple):
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
         fit_spans: end points of the fitted regions.
+        unconverged: eigenpairs whose residual is too large, bool [k].
+        blurred: directions that are no single eigenvector for sure, bool [k].
     """
 
     eigenvalues: np.ndarray
@@ -49,6 +51,8 @@ class Analysis(NamedTuple):
     drift_share: np.ndarray
     fits: dict[str, statistics.PowerLaw]
     fit_spans: dict[str, np.ndarray]
+    unconverged: np.ndarray
+    blurred: np.ndarray
 
     @property
     def autocorrelation(self) -> np.ndarray:
@@ -69,6 +73,7 @@ def analyse(
     num_examples: int,
     learning_rate: float,
     drift: str = "mean_velocity",
+    pairs: Any = None,
 ) -> Analysis:
     """Statistics of one recorded period and the theory of its sampling scheme.
 
@@ -81,8 +86,13 @@ def analyse(
         num_examples: N.
         learning_rate: η of the period.
         drift: "mean_velocity" (Sec. 5.3) or "none", which leaves it in and has no `spread`.
+        pairs: the `curvature.Curvature` of the directions if they are of a solve that may leave
+            some of them unconverged or blurred.
     """
     positive = eigenvalues > 0
+    unsure = np.zeros((2, eigenvalues.size), bool)
+    if pairs is not None:
+        unsure = np.stack([~pairs.converged, pairs.blurred])
     eigenvalues = eigenvalues[positive]
     weights, velocities, noise = (array[:, positive] for array in recorded.trajectory)
     law = noise_law(regime, num_examples)
@@ -113,6 +123,8 @@ def analyse(
         drift_share=statistics.drift_share(weights),
         fits=fits,
         fit_spans=spans,
+        unconverged=unsure[0, positive],
+        blurred=unsure[1, positive],
     )
 
 

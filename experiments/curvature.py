@@ -40,9 +40,9 @@ class Curvature(NamedTuple):
     identifiable: int
 
     @property
-    def doubtful(self) -> np.ndarray:
+    def blurred(self) -> np.ndarray:
         """Directions that are no single eigenvector for sure, bool [k]."""
-        return ~self.converged | (np.arange(len(self.values)) >= self.identifiable)
+        return np.arange(len(self.values)) >= self.identifiable
 
 
 def find(problem: training.Problem, params: Any, folder: Path) -> Curvature:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 __all__ = ["install", "postponed"]
 
-# Seconds that a loop gets to reach its next checkpoint: less than what preempted machines are given.
+# Seconds to the next checkpoint: fewer than a machine that is taken away gives.
 PATIENCE = 20
 WORD = f"stopping at the next checkpoint, within {PATIENCE} s; once more stops at once\n"
 

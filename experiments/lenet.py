@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from antisgd import data, models, results
+from antisgd import models, results
 from experiments import (
     accuracy,
     analysis,
@@ -27,6 +27,7 @@ from experiments import (
     figures,
     recording,
     report,
+    start,
     summary,
     training,
     validity,
@@ -40,14 +41,9 @@ shared.define(default_output_dir="runs/lenet")
 def main(argv: Any) -> None:
     """Runs the stages that --stages names, each going on from what the run folder holds."""
     del argv
-    shared.check()
-    folder = results.open_run(
-        Path(FLAGS.output_dir), shared.settings(), overwrite=FLAGS.overwrite,
-        may_grow=("eigenpairs", "analysis_seeds"),
-    )  # fmt: skip
-    problem = training.load_problem(models.lenet(), weight_decay=FLAGS.weight_decay)
-    results.check_fingerprint(folder, data.fingerprint(problem.dataset))
-    print(training.plan(problem), flush=True)
+    problem, folder = start.start(models.lenet(), may_grow=("eigenpairs", "analysis_seeds"))
+    if FLAGS.plan:
+        return
     trained = _trained(problem, folder)
     rows = accuracy.training_rows(problem, trained)
     panels = accuracy.training_figures(trained)
@@ -83,11 +79,11 @@ def _analysed(
         if "analysis" in FLAGS.stages or (inside / "anchors.npz").exists():
             recorded[regime] = recording.record(
                 problem, state, np.asarray(pairs.vectors), pairs.values, regime=regime,
-                key=training.stream_key(seed), folder=inside,
+                key=training.stream_key(seed), folder=inside, seed=seed,
             )  # fmt: skip
     rate, N = training.final_learning_rate(), problem.num_examples
     analyses = {
-        regime: analysis.analyse(one, pairs.values, regime, N, rate)
+        regime: analysis.analyse(one, pairs.values, regime, N, rate, pairs=pairs)
         for regime, one in recorded.items()
     }
     rows = summary.curvature_rows(problem, pairs)
@@ -113,11 +109,11 @@ def _examined(
         noise = without.trajectory.noise
         found = covariance.find(problem, state.params, pairs.vectors, noise, place)
         rows += covariance.rows(found, pairs.values, len(noise))
-        panels |= covariance.figures(found, pairs.values)
+        panels |= covariance.figures(found, pairs.values, ~pairs.converged)
     if _wanted("discard", place):
         found = discarding.discard(problem, state.params, pairs.vectors, pairs.values, place)
         rows += discarding.rows(problem, found, pairs.values)
-        panels["fig11"] = discarding.figure(problem, found, pairs.values)
+        panels["fig11"] = discarding.figure(problem, found, pairs.values, ~pairs.converged)
     if _wanted("validity", place) and without:
         rows += validity.end_curvature_rows(problem, without.final, pairs, place)
     if _wanted("density", place):

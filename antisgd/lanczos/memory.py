@@ -4,19 +4,21 @@ from typing import NamedTuple
 
 from antisgd.lanczos.projection import State
 
-__all__ = ["VECTORS_A_PAIR", "MemoryPlan", "capacity_of", "memory_plan"]
+__all__ = ["VECTORS_A_PAIR", "MemoryPlan", "capacity_of", "default_block_size", "memory_plan"]
 
 # Basis vectors a pair: unrestarted Lanczos on power-law spectra needs 2.0 to 2.6.
 VECTORS_A_PAIR = 2.5
 
 
 class MemoryPlan(NamedTuple):
-    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host."""
+    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host;
+    vectors multiplied at a time."""
 
     basis_vectors: int
     basis_bytes: int
     vectors_bytes: int
     host_bytes: int
+    block_size: int
 
 
 def memory_plan(
@@ -35,7 +37,13 @@ def memory_plan(
         basis_bytes=vectors * dimension * itemsize,
         vectors_bytes=k * dimension * itemsize,
         host_bytes=8 * vectors * (2 * vectors + k),
+        block_size=min(dimension, default_block_size(k)),
     )
+
+
+def default_block_size(k: int) -> int:
+    """Vectors multiplied at a time: larger blocks save time for each and need more of them."""
+    return max(1, min(8, k // 50))
 
 
 def capacity_of(state: State, k: int, memory: int | None) -> int | None:
