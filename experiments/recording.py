@@ -230,11 +230,12 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
             state, projected = run_chunk(state, chunk, train, period.directions)
             _check_finite(period, np.asarray(projected.losses)[None], row)
             _keep(period.files, projected, row)
-            if asked() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            stop = asked()
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _flush(period.files)
                 results.write_checkpoint(checkpoint, (state, row + len(projected.losses)))
                 saved = time.monotonic()
-            if asked():
+            if stop:
                 raise KeyboardInterrupt
         _flush(period.files)
         return state

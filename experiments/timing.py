@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from antisgd import ensemble, hessian, lanczos, trajectory
+from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, trajectory
 from experiments import plan, recording, training
 
 FLAGS = flags.FLAGS
 
-# Steps that are timed, of an epoch of so many minibatches.
-TIMED_STEPS = 10
+# Steps that are timed; a run of fewer than so many is over before its time is known.
+TIMED_STEPS, WORTH_TIMING = 5, 1000
 # Directions that are projected on to time a projection.
 TIMED_DIRECTIONS = 32
 # Products of a solve beside those of its basis: the probe for missed pairs and the certificate.
@@ -22,7 +22,7 @@ CHECKING_PRODUCTS = 56
 
 
 def text(problem: training.Problem, needed: plan.Work) -> str:
-    """What is still to be done and how long it will take, in words; empty if nothing is.
+    """How long what is still to be done will take, in words; empty if that is not worth it.
 
     Raises:
         MemoryError: what a block of products holds in between exceeds the memory.
@@ -37,6 +37,9 @@ def text(problem: training.Problem, needed: plan.Work) -> str:
 def rough_times(problem: training.Problem, needed: plan.Work) -> dict[str, float]:
     """Seconds of what is still to be done, from a few timed steps and products; no figures."""
     if not (needed.train or needed.solves or needed.records or needed.products):
+        return {}
+    steps = (FLAGS.epochs + FLAGS.analysis_epochs) * problem.steps_per_epoch
+    if steps < WORTH_TIMING and not FLAGS.plan:
         return {}
     step = _timed_step(problem)
     times = {}
@@ -74,14 +77,24 @@ def _period(problem: training.Problem, k: int, step: float, product: float, rate
 
 
 def _timed_step(problem: training.Problem) -> float:
-    """Seconds of one step of all networks."""
-    states, keys = ensemble.over_devices(training.initial(problem))
-    count = TIMED_STEPS * FLAGS.batch_size
-    few = jax.tree.map(lambda leaf: leaf[:count], problem.dataset.train)
-    examples = ensemble.on_all_devices(few, len(keys))
-    run_epoch = training.epoch_program(problem.loss, training.schemes(), FLAGS.batch_size)
-    states, losses = jax.block_until_ready(run_epoch(states, keys, 0, examples))
-    return _seconds(lambda: run_epoch(states, keys, 0, examples)) / losses.shape[1]
+    """Seconds of one step of all networks, side by side."""
+    networks = len(training.schemes()) * FLAGS.seeds
+    optimizer = heavy_ball.heavy_ball(FLAGS.learning_rate, FLAGS.momentum)
+    keys = jax.random.split(jax.random.key(FLAGS.seed), networks)
+    states = ensemble.init(problem.init, optimizer, keys)
+    count = min(problem.num_examples, TIMED_STEPS * FLAGS.batch_size)
+    schedule = sampling.without_replacement(jax.random.key(0), 0, count, FLAGS.batch_size)
+
+    @jax.jit
+    def run(states, schedule, examples):
+        def one(state):
+            return heavy_ball.run_schedule(problem.loss, optimizer, state, schedule, examples)
+
+        return jax.vmap(one)(states)
+
+    arguments = (states, schedule, problem.dataset.train)
+    jax.block_until_ready(run(*arguments))
+    return _seconds(lambda: run(*arguments)) / len(schedule.indices)
 
 
 def _timed_product(problem: training.Problem, pairs: int) -> float:
@@ -106,6 +119,7 @@ def _timed_product(problem: training.Problem, pairs: int) -> float:
             f"{plan.gib(held.temp_size_in_bytes)} GiB, {place.name} has "
             f"{plan.gib(place.available)}: lower --microbatch_size"
         )
+    jax.block_until_ready(program(matvec, block))
     return _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,12 +110,17 @@ def train(problem: Problem, folder: Path) -> Training:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
     regimes = schemes()
-    states, stream_keys = initial(problem)
-    curves = np.full((len(stream_keys), FLAGS.epochs, len(CURVES)), np.nan)
+    init_keys, stream_keys = (
+        jnp.tile(k, len(regimes)) for k in ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
+    )
+    states = ensemble.init(problem.init, optimizer_at(0), init_keys)
+    curves = np.full((len(init_keys), FLAGS.epochs, len(CURVES)), np.nan)
     checkpoint = folder / "checkpoints" / "training.npz"
     states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
     if int(done) < FLAGS.epochs:
-        states, curves = _run_epochs(problem, stream_keys, (states, curves, int(done)), checkpoint)
+        states, curves = _run_epochs(
+            problem, regimes, stream_keys, (states, curves, int(done)), checkpoint
+        )
     training = Training(jax.tree.map(jnp.asarray, states), _named(curves))
     results.write_arrays(
         folder / "training.npz",
@@ -128,29 +133,15 @@ def train(problem: Problem, folder: Path) -> Training:
     return training
 
 
-def initial(problem: Problem) -> tuple[heavy_ball.TrainState, jax.Array]:
-    """States of all networks before training and the keys of their examples, [networks] each."""
-    init_keys, stream_keys = (
-        jnp.tile(k, len(schemes())) for k in ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
-    )
-    return ensemble.init(problem.init, optimizer_at(0), init_keys), stream_keys
-
-
-@lru_cache(maxsize=1)
-def epoch_program(loss: Any, regimes: Sequence[Any], batch_size: int) -> Any:
-    """An epoch of all networks: one jitted function, for the plan's timing and for training."""
-    return ensemble.make_epoch(loss, optimizer_at, regimes, batch_size)
-
-
 def _named(curves: np.ndarray) -> dict[str, np.ndarray]:
     return {name: curves[..., i] for i, name in enumerate(CURVES)}
 
 
 def _run_epochs(
-    problem: Problem, keys: jax.Array, start: Any, checkpoint: Path
+    problem: Problem, regimes: Sequence[Any], keys: jax.Array, start: Any, checkpoint: Path
 ) -> tuple[heavy_ball.TrainState, np.ndarray]:
     states, curves, done = start
-    run_epoch = epoch_program(problem.loss, schemes(), FLAGS.batch_size)
+    run_epoch = ensemble.make_epoch(problem.loss, optimizer_at, regimes, FLAGS.batch_size)
     evaluate = evaluators(problem)
     states, keys = ensemble.over_devices((jax.tree.map(jnp.asarray, states), keys))
     examples = ensemble.on_all_devices(problem.dataset.train, len(keys))
