@@ -162,17 +162,25 @@ def use_compilation_cache() -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs an experiment's main: a bad input ends in one line and exit code 1, no traceback."""
     logging.set_verbosity(logging.WARNING)
-    app.run(guarded(main))
+    app.run(guarded(main), flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses the command line: a bad flag ends in one line and exit code 1."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
     """A main that turns bad input and interruptions into one line and exit code 1."""
 
     def run_main(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected argument {argv[1]}: flags begin with --")
         interruption.install()
         try:
+            if len(argv) > 1:
+                raise ValueError(f"unexpected argument {argv[1]}: flags begin with --")
             use_compilation_cache()
             main(argv)
         except KeyboardInterrupt:

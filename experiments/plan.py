@@ -95,13 +95,13 @@ def refuse(problem: training.Problem, needed: Work, folder: Path) -> None:
     for place, wanted in _totals(items).items():
         if wanted > place.available:
             raise MemoryError(
-                f"the run needs about {gib(wanted)} GiB of memory, {place.name} has "
-                f"{gib(place.available)}: {_remedy(items)}"
+                f"the run needs about {in_words(wanted)} of memory, {place.name} has "
+                f"{in_words(place.available)}: {_remedy(items)}"
             )
     wanted, free = disk(problem, needed) - _held(folder), _free(folder)
     if wanted > free:
         raise OSError(
-            f"the run needs about {gib(wanted)} GiB of disk, {gib(free)} are free: "
+            f"the run needs about {in_words(wanted)} of disk, {in_words(free)} are free: "
             "give an --output_dir on a larger disk or ask for fewer --eigenpairs"
         )
 
@@ -109,19 +109,19 @@ def refuse(problem: training.Problem, needed: Work, folder: Path) -> None:
 def text(problem: training.Problem, needed: Work, folder: Path) -> str:
     """What the run will need, in words."""
     items = memory(problem, needed)
-    parts = ", ".join(f"{name} {gib(sum(item))}" for name, item in items.items())
+    parts = ", ".join(f"{name} {in_words(sum(item))}" for name, item in items.items())
     lines = [
         f"{problem.dimension:,} weights, {problem.num_examples:,} pictures, "
         f"{problem.steps_per_epoch:,} steps an epoch"
     ]
     for place, wanted in _totals(items).items():
         lines.append(
-            f"memory: about {gib(wanted)} of the {gib(place.available)} GiB of {place.name} "
-            f"({parts})"
+            f"memory: about {in_words(wanted)} of the {in_words(place.available)} of "
+            f"{place.name} ({parts})"
         )
     lines.append(
-        f"disk: about {gib(disk(problem, needed))} GiB, {gib(_held(folder))} of them there, "
-        f"{gib(_free(folder))} free for {folder}"
+        f"disk: about {in_words(disk(problem, needed))}, of which {in_words(_held(folder))} are "
+        f"there; {in_words(_free(folder))} are free for {folder}"
     )
     return "\n".join(lines)
 
@@ -214,6 +214,10 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(next(place for place in places if place.exists())).free
 
 
-def gib(size: int) -> str:
-    """Bytes in GiB, in words."""
-    return f"{size / 2**30:.3g}"
+def in_words(size: float) -> str:
+    """Bytes with the unit that suits them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"

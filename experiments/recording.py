@@ -130,7 +130,7 @@ def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, n
     """The files to fill. Where one is missing or of other directions, the period starts anew."""
     paths = {name: folder / f"{name}.npy" for name in names}
     if not all(results.holds(path, shape) for path in paths.values()):
-        for name in ("checkpoint.npz", "chunk.npz"):
+        for name in ("checkpoint.npz", "checkpoint_within.npz"):
             (folder / name).unlink(missing_ok=True)
     return {name: results.open_recording(path, shape) for name, path in paths.items()}
 
@@ -216,7 +216,7 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
     # The key is an argument and no constant, so that all seeds share one program.
     draw = jax.jit(lambda key, epoch: scheme(key, epoch, count, FLAGS.batch_size))
     run_chunk = trajectory.make_recorder(_advance(period.problem))
-    checkpoint = period.folder / "chunk.npz"
+    checkpoint = period.folder / "checkpoint_within.npz"
 
     def record_epoch(state, epoch, asked):
         schedule, rows = draw(period.key, FLAGS.epochs + epoch - 1), (epoch - 1) * M

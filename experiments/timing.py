@@ -116,8 +116,8 @@ def _timed_product(problem: training.Problem, pairs: int) -> float:
     if held is not None and held.temp_size_in_bytes > place.available:
         raise MemoryError(
             f"a block of {size} Hessian products of {FLAGS.microbatch_size} pictures takes "
-            f"{plan.gib(held.temp_size_in_bytes)} GiB, {place.name} has "
-            f"{plan.gib(place.available)}: lower --microbatch_size"
+            f"{plan.in_words(held.temp_size_in_bytes)}, {place.name} has "
+            f"{plan.in_words(place.available)}: lower --microbatch_size"
         )
     jax.block_until_ready(program(matvec, block))
     return _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count

@@ -1,12 +1,17 @@
 """The main experiment with a network of 650 weights and all limits small, for tests of a run.
 
-    python -m tests.tiny FLAGS
-
 Checkpoints at every opportunity, chunks of a few steps and every program kept in the cache, so
 that there is much to interrupt, to lose and to write amiss, and little to wait for.
 """
 
+import itertools
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +21,17 @@ from experiments import curvature, flags, lenet, recording, training, validity
 
 FLAGS = (
     "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
-    "--epochs=6", "--analysis_epochs=4", "--eigenpairs=5", "--microbatch_size=30",
+    "--epochs=6", "--analysis_epochs=3", "--eigenpairs=5", "--microbatch_size=30",
 )  # fmt: skip
+
+
+class Doom(NamedTuple):
+    """When and how a process ends itself: so long after so many writes, or within the last one."""
+
+    writes: int
+    seconds: float = 0.0
+    number: int = signal.SIGKILL
+    torn: bool = False
 
 
 def network():
@@ -46,6 +60,32 @@ def shrink(patch):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 
-if __name__ == "__main__":
+def run(arguments, cache, log, doom=None):
+    """The experiment as the work of a process of its own, its words in a file."""
+    os.environ["ANTISGD_CACHE_DIR"] = str(cache)
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
+    sys.argv = ["tiny", *arguments]
     shrink(setattr)
+    if doom:
+        _await(doom)
     flags.run(lenet.main)
+
+
+def _await(doom):
+    count, fsync = itertools.count(1), os.fsync
+
+    def counted(file):
+        fsync(file)
+        if next(count) != doom.writes:
+            return
+        if doom.torn and os.readlink(f"/proc/self/fd/{file}").endswith(".partial"):
+            os.truncate(file, Path(f"/proc/self/fd/{file}").stat().st_size // 2)
+        if doom.torn:
+            os.kill(os.getpid(), doom.number)
+        timer = threading.Timer(doom.seconds, os.kill, (os.getpid(), doom.number))
+        timer.daemon = True
+        timer.start()
+
+    os.fsync = counted
