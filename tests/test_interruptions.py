@@ -21,7 +21,7 @@ LONG = (*tiny.FLAGS, "--epochs=60", "--analysis_epochs=15", "--eigenpairs=12")
 DOOMS = (
     tiny.Doom(writes=6, seconds=0.01),
     tiny.Doom(writes=20, torn=True),
-    tiny.Doom(writes=75, number=signal.SIGTERM),
+    tiny.Doom(writes=55, number=signal.SIGTERM),
 )
 
 

@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import pytest
+from absl.testing import flagsaver
 
 from antisgd import models
 from experiments import curvature, flags, lenet, recording, training, validity
@@ -23,6 +26,9 @@ FLAGS = (
     "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
     "--epochs=6", "--analysis_epochs=3", "--eigenpairs=5", "--microbatch_size=30",
 )  # fmt: skip
+
+# Half of the compile time, and programs that are slower, which does not matter here.
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 
 
 class Doom(NamedTuple):
@@ -62,7 +68,7 @@ def shrink(patch):
 
 def run(arguments, cache, log, doom=None):
     """The experiment as the work of a process of its own, its words in a file."""
-    os.environ["ANTISGD_CACHE_DIR"] = str(cache)
+    os.environ |= {"ANTISGD_CACHE_DIR": str(cache), "XLA_FLAGS": QUICK_TO_COMPILE}
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(words, 1)
     os.dup2(words, 2)
@@ -71,6 +77,27 @@ def run(arguments, cache, log, doom=None):
     if doom:
         _await(doom)
     flags.run(lenet.main)
+
+
+@contextmanager
+def given(*arguments):
+    """These flags, as a command line would give them, with the small limits, in this process."""
+    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+        shrink(patch.setattr)
+        flags.parse(["tiny", *FLAGS, *arguments])
+        with jax.numpy_rank_promotion("allow"):
+            yield
+
+
+def main(folder, *arguments):
+    """The experiment in this process; bad input ends in a SystemExit as on the command line."""
+    with given(*arguments, f"--output_dir={folder}"):
+        flags.guarded(lenet.main)(["tiny"])
+
+
+def problem():
+    """The loss and the pictures of the flags given."""
+    return training.load_problem(network(), weight_decay=1e-4)
 
 
 def _await(doom):

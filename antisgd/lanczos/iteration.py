@@ -46,6 +46,8 @@ def init(
     if dimension < 1 or block_size < 1:
         raise ValueError(f"need a dimension and a block of one or more: {dimension}, {block_size}")
     given = jax.ShapeDtypeStruct((dimension,), dtype or jnp.result_type(float))
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"a basis needs real floating-point numbers, not {given.dtype}")
     image = jax.eval_shape(matvec, given)
     if (image.shape, image.dtype) != (given.shape, given.dtype):
         raise ValueError(
