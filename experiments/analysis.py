@@ -1,12 +1,12 @@
 """From a recording to what the paper plots: statistics per direction, the theory beside them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 
 from antisgd import statistics, theory
-from experiments import recording
+from experiments import curvature, recording
 
 FLAGS = flags.FLAGS
 
@@ -31,8 +31,8 @@ class Analysis(NamedTuple):
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
         fit_spans: end points of the fitted regions.
-        unconverged: eigenpairs whose residual is too large, bool [k].
-        blurred: directions that are no single eigenvector for sure, bool [k].
+        unconverged: eigenpairs whose residual is too large, bool [k]; None before `marked`.
+        blurred: directions that are no single eigenvector for sure, bool [k]; the same.
     """
 
     eigenvalues: np.ndarray
@@ -51,8 +51,8 @@ class Analysis(NamedTuple):
     drift_share: np.ndarray
     fits: dict[str, statistics.PowerLaw]
     fit_spans: dict[str, np.ndarray]
-    unconverged: np.ndarray
-    blurred: np.ndarray
+    unconverged: np.ndarray | None = None
+    blurred: np.ndarray | None = None
 
     @property
     def autocorrelation(self) -> np.ndarray:
@@ -73,7 +73,6 @@ def analyse(
     num_examples: int,
     learning_rate: float,
     drift: str = "mean_velocity",
-    pairs: Any = None,
 ) -> Analysis:
     """Statistics of one recorded period and the theory of its sampling scheme.
 
@@ -86,13 +85,8 @@ def analyse(
         num_examples: N.
         learning_rate: η of the period.
         drift: "mean_velocity" (Sec. 5.3) or "none", which leaves it in and has no `spread`.
-        pairs: the `curvature.Curvature` of the directions if they are of a solve that may leave
-            some of them unconverged or blurred.
     """
     positive = eigenvalues > 0
-    unsure = np.zeros((2, eigenvalues.size), bool)
-    if pairs is not None:
-        unsure = np.stack([~pairs.converged, pairs.blurred])
     eigenvalues = eigenvalues[positive]
     weights, velocities, noise = (array[:, positive] for array in recorded.trajectory)
     law = noise_law(regime, num_examples)
@@ -123,9 +117,14 @@ def analyse(
         drift_share=statistics.drift_share(weights),
         fits=fits,
         fit_spans=spans,
-        unconverged=unsure[0, positive],
-        blurred=unsure[1, positive],
     )
+
+
+def marked(one: Analysis, pairs: curvature.Curvature) -> Analysis:
+    """The analysis along the directions of a solve, those that are not certain marked."""
+    positive = pairs.values > 0
+    unconverged, blurred = ~pairs.converged[positive], pairs.blurred[positive]
+    return one._replace(unconverged=unconverged, blurred=blurred)
 
 
 def _stationary(eigenvalues: np.ndarray, rate: float, law: theory.Noise) -> statistics.Variances:

@@ -83,7 +83,7 @@ def _analysed(
             )  # fmt: skip
     rate, N = training.final_learning_rate(), problem.num_examples
     analyses = {
-        regime: analysis.analyse(one, pairs.values, regime, N, rate, pairs=pairs)
+        regime: analysis.marked(analysis.analyse(one, pairs.values, regime, N, rate), pairs)
         for regime, one in recorded.items()
     }
     rows = summary.curvature_rows(problem, pairs)

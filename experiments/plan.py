@@ -91,6 +91,13 @@ def refuse(problem: training.Problem, needed: Work, folder: Path) -> None:
             f"--eigenpairs={needed.pairs} is more than the {problem.dimension} weights of the "
             "network"
         )
+    limit = curvature.basis_limit()
+    least = lanczos.memory_plan(problem.dimension, max(1, needed.pairs)).least_bytes
+    if needed.solves and limit is not None and limit < least:
+        raise MemoryError(
+            f"--basis_memory={FLAGS.basis_memory:g} is too little for {needed.pairs} eigenpairs: "
+            f"give at least {least / 2**30:.3g} or ask for fewer --eigenpairs"
+        )
     items = memory(problem, needed)
     for place, wanted in _totals(items).items():
         if wanted > place.available:

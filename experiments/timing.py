@@ -115,8 +115,8 @@ def _timed_product(problem: training.Problem, pairs: int) -> float:
     held, place = program.memory_analysis(), plan.device()
     if held is not None and held.temp_size_in_bytes > place.available:
         raise MemoryError(
-            f"a block of {size} Hessian products of {FLAGS.microbatch_size} pictures takes "
-            f"{plan.in_words(held.temp_size_in_bytes)}, {place.name} has "
+            f"a block of {size} Hessian products over --microbatch_size={FLAGS.microbatch_size} "
+            f"pictures takes {plan.in_words(held.temp_size_in_bytes)}, {place.name} has "
             f"{plan.in_words(place.available)}: lower --microbatch_size"
         )
     jax.block_until_ready(program(matvec, block))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from antisgd import heavy_ball, results
+from antisgd import heavy_ball, plotting, results, statistics
 from experiments import analysis, curvature, recording, training
 from tests import tiny
 
@@ -121,9 +121,31 @@ def test_unconverged_and_blurred_pairs_are_marked_in_the_analysis(tmp_path):
         anchor_steps=np.arange(0, 31, 10), anchor_gradients=rng.normal(size=(4, 5)),
         curves=np.ones((4, 4)), full_gradient_error=np.zeros(5), final=None,
     )  # fmt: skip
-    values = np.array([1.0, 0.5, 0.3, -0.1, 0.2])
-    found = analysis.analyse(period, values, "without_replacement", 60, 0.01, pairs=pairs)
+    pairs = pairs._replace(values=np.array([1.0, 0.5, 0.3, -0.1, 0.2]))
+    found = analysis.analyse(period, pairs.values, "without_replacement", 60, 0.01)
+    found = analysis.marked(found, pairs)
     np.testing.assert_array_equal(found.unconverged, [0, 0, 1, 0])
     np.testing.assert_array_equal(found.blurred, [0, 0, 0, 1])
-    plain = analysis.analyse(period, values, "without_replacement", 60, 0.01)
-    assert not plain.unconverged.any() and not plain.blurred.any()
+    figure = plotting.variances_figure({"without": found}, 1.0, 10.0)
+    assert all({"not converged", "no single eigenvectors"} <= names(one) for one in figure.axes)
+
+
+def names(axis):
+    return {text.get_text() for text in axis.get_legend().get_texts()}
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_unconverged_pairs_are_crossed_in_every_figure_of_single_directions(marked):
+    values, unconverged = np.geomspace(1, 0.1, 5), np.array([0, 1, 0, 0, 1], bool) & marked
+    law = statistics.PowerLaw(1.0, 0.1, 0.1, 1.0, 5)
+    density = plotting.eigenvalue_density(values, 2.0, unconverged).axes[0]
+    noise = plotting.noise_against_curvature(values, values, law, values[[0, -1]], unconverged)
+    discarded = plotting.discarded_directions(
+        np.arange(6), np.ones(6), values, values, 0.5, 0.1, unconverged=unconverged
+    )
+    for axis in (density, noise.axes[0], discarded.axes[1]):
+        crosses = [line for line in axis.lines if line.get_label() == "not converged"]
+        assert len(crosses) == marked
+        assert (axis.get_legend() is not None and "not converged" in names(axis)) == marked
+        for line in crosses:
+            assert len(line.get_xdata()) == 2

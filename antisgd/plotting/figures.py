@@ -69,7 +69,7 @@ def _room(axis: Axes, *, above: float = 0.0, below: float = 0.0) -> None:
     axis.set_ylim(low / (high / low) ** below, high * (high / low) ** above)
 
 
-def _legend_if_needed(axis: Axes, place: str) -> None:
+def _legend_if_needed(axis: Axes, place: str | tuple[float, float]) -> None:
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc=place)
 
@@ -139,7 +139,7 @@ def eigenvalue_density(
     """
     figure, axes = _figure(COLUMN, 2.5)
     panels.spectrum_panel(axes[0, 0], eigenvalues, cross, unconverged)
-    _legend_if_needed(axes[0, 0], "upper left")
+    _legend_if_needed(axes[0, 0], (0.2, 0.88))
     return figure
 
 

@@ -81,9 +81,9 @@ def _cross(axis: Axes, x, y, unconverged: np.ndarray | None) -> None:
     axis.plot(x, y, "x", color=BLACK, markersize=4, mew=0.8, zorder=5, label="not converged")
 
 
-def _shade(axis: Axes, x: np.ndarray, blurred: np.ndarray) -> None:
+def _shade(axis: Axes, x: np.ndarray, blurred: np.ndarray | None) -> None:
     """Grey where eigenvalues lie so near to each other that no eigenvector is known alone."""
-    if np.any(blurred):
+    if blurred is not None and np.any(blurred):
         axis.axvspan(x[blurred].min(), x[blurred].max(), color=GREY, alpha=0.15, lw=0, zorder=0,
                      label="no single eigenvectors")  # fmt: skip
 
