@@ -178,8 +178,10 @@ def _mesh() -> Mesh:
 
 def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
     """Equal microbatches, as many for each device; a place too many counts for nothing."""
-    leaves = jax.tree.leaves(examples)
-    num_examples = leaves[0].shape[0] if leaves else 0
+    counts = {leaf.shape[0] for leaf in jax.tree.leaves(examples)}
+    if len(counts) > 1:
+        raise ValueError(f"the arrays of the examples differ in their number: {sorted(counts)}")
+    num_examples = max(counts, default=0)
     if num_examples < 1 or microbatch_size < 1:
         raise ValueError(
             f"a product needs examples and microbatches of at least one, got {num_examples} "

@@ -70,8 +70,11 @@ def evaluate(apply: Apply, params: Any, examples: Any, *, microbatch_size: int =
         params: weights.
         examples: with fields images [N, …] and labels int [N].
         microbatch_size: examples a forward pass.
+
+    Raises:
+        ValueError: no microbatch, or arrays of differing numbers of examples.
     """
-    num_examples = examples.labels.shape[0]
+    num_examples = _count(examples, microbatch_size)
     size = min(microbatch_size, num_examples)
     whole = num_examples // size * size
 
@@ -107,8 +110,11 @@ def full_gradient(
 
     Returns:
         The gradient, a pytree like params.
+
+    Raises:
+        ValueError: no microbatch, or arrays of differing numbers of examples.
     """
-    num_examples = jax.tree.leaves(examples)[0].shape[0]
+    num_examples = _count(examples, microbatch_size)
     count = -(-num_examples // min(microbatch_size, num_examples))
     size = -(-num_examples // count)
     indices = jnp.arange(count * size).reshape(count, size)
@@ -122,3 +128,13 @@ def full_gradient(
         return jax.tree.map(lambda t, g: t + share * g, total, gradient), None
 
     return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), indices)[0]
+
+
+def _count(examples: Any, microbatch_size: int) -> int:
+    counts = {leaf.shape[0] for leaf in jax.tree.leaves(examples)}
+    if microbatch_size < 1 or len(counts) != 1:
+        raise ValueError(
+            "full sums need microbatches of one or more examples and arrays of as many examples, "
+            f"got microbatch_size={microbatch_size} and {sorted(counts)} examples"
+        )
+    return counts.pop()

@@ -89,8 +89,10 @@ def autocovariance(series: np.ndarray, max_lag: int, *, remove_mean: bool = Fals
         [max_lag + 1, k].
 
     Raises:
-        ValueError: max_lag not below T.
+        ValueError: max_lag not below T, or a series that is no matrix.
     """
+    if np.ndim(series) != 2:
+        raise ValueError(f"the series must be [steps, k], not of shape {np.shape(series)}")
     num_steps, k = series.shape
     if not 0 <= max_lag < num_steps:
         raise ValueError(f"max_lag={max_lag} must lie below the {num_steps} recorded steps")

@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from antisgd import statistics, theory
-from experiments import recording
+from experiments import curvature, recording
 
 FLAGS = flags.FLAGS
 
@@ -31,6 +31,8 @@ class Analysis(NamedTuple):
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
         fit_spans: end points of the fitted regions.
+        unconverged: eigenpairs whose residual is too large, bool [k]; None before `marked`.
+        blurred: directions that are no single eigenvector for sure, bool [k]; the same.
     """
 
     eigenvalues: np.ndarray
@@ -49,6 +51,8 @@ class Analysis(NamedTuple):
     drift_share: np.ndarray
     fits: dict[str, statistics.PowerLaw]
     fit_spans: dict[str, np.ndarray]
+    unconverged: np.ndarray | None = None
+    blurred: np.ndarray | None = None
 
     @property
     def autocorrelation(self) -> np.ndarray:
@@ -114,6 +118,13 @@ def analyse(
         fits=fits,
         fit_spans=spans,
     )
+
+
+def marked(one: Analysis, pairs: curvature.Curvature) -> Analysis:
+    """The analysis along the directions of a solve, those that are not certain marked."""
+    positive = pairs.values > 0
+    unconverged, blurred = ~pairs.converged[positive], pairs.blurred[positive]
+    return one._replace(unconverged=unconverged, blurred=blurred)
 
 
 def _stationary(eigenvalues: np.ndarray, rate: float, law: theory.Noise) -> statistics.Variances:

@@ -105,7 +105,7 @@ def _alignment_rows(
     return made
 
 
-def figures(found: Covariances, eigenvalues: np.ndarray) -> dict[str, Any]:
+def figures(found: Covariances, eigenvalues: np.ndarray, unconverged: np.ndarray) -> dict[str, Any]:
     """Fig. 13 from both covariances, and Fig. 14 from the recorded one."""
     titles = {"recorded": "recorded noise", "examples": "per-example gradients"}
     alignments = {
@@ -118,5 +118,5 @@ def figures(found: Covariances, eigenvalues: np.ndarray) -> dict[str, Any]:
         x, y = eigenvalues[positive], np.diag(found.recorded)[positive]
         span = np.array([x.min(), x.max()])
         fit = statistics.fit_power_law(x, y)
-        panels["fig14"] = plotting.noise_against_curvature(x, y, fit, span)
+        panels["fig14"] = plotting.noise_against_curvature(x, y, fit, span, unconverged[positive])
     return panels

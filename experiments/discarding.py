@@ -117,9 +117,11 @@ def rows(problem: training.Problem, found: Discarding, eigenvalues: np.ndarray):
     return made
 
 
-def figure(problem: training.Problem, found: Discarding, eigenvalues: np.ndarray):
+def figure(
+    problem: training.Problem, found: Discarding, eigenvalues: np.ndarray, unconverged: np.ndarray
+):
     """Fig. 11."""
     return plotting.discarded_directions(
         found.counts, found.accuracies, eigenvalues, found.projections, _crossover(problem),
-        found.deviation,
+        found.deviation, unconverged=unconverged,
     )  # fmt: skip

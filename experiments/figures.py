@@ -20,7 +20,7 @@ def analysis_figures(
     M, rate = problem.steps_per_epoch, training.final_learning_rate()
     cross = theory.crossover_eigenvalue(rate, FLAGS.momentum, M)
     limit = theory.max_correlation_time(FLAGS.momentum, M)
-    panels = {"fig05": plotting.eigenvalue_density(pairs.values, cross)}
+    panels = {"fig05": plotting.eigenvalue_density(pairs.values, cross, ~pairs.converged)}
     if not analyses:
         return panels
     titled = {TITLES[regime]: one for regime, one in analyses.items()}

@@ -18,8 +18,8 @@ from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from antisgd import data, hessian, models, plotting, results, theory
-from experiments import analysis, comparison, recording, report, training
+from antisgd import hessian, models, plotting, results, theory
+from experiments import analysis, comparison, plan, recording, report, start, training
 from experiments import flags as shared
 from experiments.comparison import exponent_row, row
 
@@ -41,12 +41,9 @@ TITLES = {"pca": "eigenvectors of Σ", "hessian": "eigenvectors of H"}
 def main(argv: Any) -> None:
     """Training, the layer's Hessian, ten recorded epochs, both bases."""
     del argv
-    shared.check()
-    folder = results.open_run(
-        Path(FLAGS.output_dir), shared.settings() | {"layer": LAYER}, overwrite=FLAGS.overwrite
-    )
-    problem = training.load_problem(models.lenet(), weight_decay=FLAGS.weight_decay)
-    results.check_fingerprint(folder, data.fingerprint(problem.dataset))
+    problem, folder = start.start(models.lenet(), work=work, layer=LAYER)
+    if FLAGS.plan:
+        return
     state = training.network(training.train(problem, folder), 0)
     values, vectors = np.linalg.eigh(layer_hessian(problem, state.params, folder))
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -58,6 +55,22 @@ def main(argv: Any) -> None:
     _write(folder, problem, analyses, values)
 
 
+def work(problem: training.Problem, folder: Path) -> plan.Work:
+    """The layer's Hessian, column by column, and one period along as many directions."""
+    shapes = jax.eval_shape(problem.init, jax.random.key(0))
+    columns = shapes["params"]["Conv_0"]["kernel"].size
+    unrecorded = plan.missing(folder / f"trajectory_{REGIME}" / "anchors.npz")
+    return plan.Work(
+        pairs=0,
+        directions=columns,
+        periods=1,
+        train=plan.missing(folder / "training.npz"),
+        solves=0,
+        records=int(unrecorded),
+        products=columns * unrecorded,
+    )
+
+
 def layer_hessian(problem: training.Problem, params: Any, folder: Path) -> np.ndarray:
     """The Hessian of the layer's weights at θ_K, float64 [n, n], column by column; resumable."""
     flat, _ = hessian.ravel_subset(params, LAYER.__eq__)
@@ -67,15 +80,17 @@ def layer_hessian(problem: training.Problem, params: Any, folder: Path) -> np.nd
     )  # fmt: skip
     columns = jax.jit(jax.vmap(matvec))
     path, n = folder / "checkpoints" / "layer_hessian.npz", flat.size
-    found, done = np.zeros((n, n), np.float32), 0
-    if path.exists():
-        found, done = results.read_checkpoint(path, (found, 0))
+    found = np.zeros((n, n), np.float32)
+    found, done = results.read_checkpoint(path, (found, 0))
     bar = tqdm(total=n, initial=int(done), desc="layer's Hessian", unit="column")
-    for start in range(int(done), n, BLOCK):
-        block = jnp.eye(n)[np.minimum(np.arange(start, start + BLOCK), n - 1)]
-        found[start : start + BLOCK] = columns(block)[: n - start]
-        bar.update(min(BLOCK, n - start))
-        results.write_checkpoint(path, (found, start + BLOCK))
+    for first in range(int(done), n, BLOCK):
+        block = jnp.eye(n)[np.minimum(np.arange(first, first + BLOCK), n - 1)]
+        found[first : first + BLOCK] = columns(block)[: n - first]
+        if not np.isfinite(found).all():
+            words = f"columns {first} to {first + BLOCK} of the layer's Hessian are not finite"
+            raise FloatingPointError(f"{words}; {training.stability(FLAGS.epochs)}")
+        bar.update(min(BLOCK, n - first))
+        results.write_checkpoint(path, (found, first + BLOCK))
     bar.close()
     return (found + found.T).astype(np.float64) / 2
 

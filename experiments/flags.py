@@ -1,7 +1,6 @@
 """The flags that all experiments share (defaults: the paper's values), and how a main runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+
+from experiments import interruption
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +44,20 @@ def define(*, default_output_dir: str) -> None:
     flags.DEFINE_string("output_dir", default_output_dir, "Run folder.")
     flags.DEFINE_bool("overwrite", False, "Start afresh in a run folder that holds something.")
     flags.DEFINE_integer(
-        "microbatch_size", 500, "Pictures a full-gradient or Hessian product takes at a time."
+        "microbatch_size",
+        500,
+        "Pictures a full-gradient or Hessian product takes at a time.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "basis_memory",
+        None,
+        "GiB that the basis of the eigen-solve may take before it is restarted, which costs more "
+        "products; without it as much as it needs.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "plan", False, "Only say what the run will need (memory, disk, rough time); run nothing."
     )
 
 
@@ -176,17 +190,25 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     # --help lists what belongs to the module that was started; the shared flags do.
     for flag in FLAGS.flags_by_module_dict().get(__name__, []):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(guarded(main))
+    app.run(guarded(main), flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses the command line: a bad flag ends in one line and exit code 1."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
     """A main that turns bad input and interruptions into one line and exit code 1."""
 
     def run_main(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected argument {argv[1]}: flags begin with --")
-        signal.signal(signal.SIGTERM, _interrupt)
+        interruption.install()
         try:
+            if len(argv) > 1:
+                raise ValueError(f"unexpected argument {argv[1]}: flags begin with --")
             use_compilation_cache()
             main(argv)
         except KeyboardInterrupt:
@@ -196,8 +218,3 @@ def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], 
             sys.exit(f"error: {' '.join(str(error).split())}")
 
     return run_main
-
-
-def _interrupt(signum, frame):
-    del signum, frame
-    raise KeyboardInterrupt

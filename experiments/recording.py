@@ -1,5 +1,7 @@
 """The analysis stage: one period from θ_K in one regime, recorded along the eigenvectors."""
 
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +15,42 @@ from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
 from antisgd import heavy_ball, objective, results, sampling, trajectory
-from experiments import training
+from experiments import interruption, training
 
 FLAGS = flags.FLAGS
 
 # Steps whose gradients are held before they are projected: one buffer of so many times d float32,
 # two with exact full gradients. Fewer make the matrix product slower.
 CHUNK_STEPS = 250
+# An epoch with exact full gradients can take an hour: checkpoints are written within it as well.
+CHECKPOINT_SECONDS = 60.0
+
+
+class Period(NamedTuple):
+    """What is recorded and where to.
+
+    Attributes:
+        problem: model, loss and pictures.
+        directions: [k, d].
+        regime: name of the sampling scheme.
+        key: the network's stream of examples, carried on from training.
+        seed: of the network, for messages.
+        folder: trajectory folder of the regime.
+        files: name → memory-mapped projections [steps, k], which the steps fill.
+    """
+
+    problem: training.Problem
+    directions: jax.Array
+    regime: str
+    key: jax.Array
+    seed: int
+    folder: Path
+    files: dict[str, np.ndarray]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """M."""
+        return self.problem.steps_per_epoch
 
 
 class Recording(NamedTuple):
@@ -52,6 +83,7 @@ def record(
     regime: str,
     key: jax.Array,
     folder: Path,
+    seed: int = 0,
 ) -> Recording:
     """Runs and records the analysis period, or goes on from the folder's checkpoint.
 
@@ -65,13 +97,14 @@ def record(
         regime: name of the sampling scheme of this period.
         key: the network's stream of examples, carried on from training.
         folder: trajectory folder of this regime.
+        seed: of the network, for messages.
     """
     steps, k = FLAGS.analysis_epochs * problem.steps_per_epoch, len(directions)
     names = ["gradients"] + ["full_gradients"] * _exact()
-    _forget_other_directions(folder, (steps, k))
-    files = {name: results.open_recording(folder / f"{name}.npy", (steps, k)) for name in names}
+    files = _open(folder, names, (steps, k))
+    period = Period(problem, jnp.asarray(directions), regime, key, seed, folder, files)
     began = state
-    anchors, state = _run(problem, state, jnp.asarray(directions), regime, key, folder, files)
+    anchors, state = _run(period, state)
     boundaries = np.arange(FLAGS.analysis_epochs + 1) * problem.steps_per_epoch
     velocities = _velocities(files["gradients"], began, jnp.asarray(directions))
     weights = trajectory.displacements(velocities)
@@ -93,15 +126,6 @@ def record(
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
 
 
-def _forget_other_directions(folder: Path, shape: tuple[int, int]) -> None:
-    """More eigenpairs are other directions: a period recorded along fewer is recorded anew."""
-    path = folder / "gradients.npy"
-    if path.exists() and np.load(path, mmap_mode="r", allow_pickle=False).shape != shape:
-        logging.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
-        # Without its checkpoint a recording begins at its first step and replaces the arrays.
-        (folder / "checkpoint.npz").unlink(missing_ok=True)
-
-
 def _velocities(
     gradients: np.ndarray, start: heavy_ball.TrainState, directions: jax.Array
 ) -> np.ndarray:
@@ -118,41 +142,54 @@ def _exact() -> bool:
     return FLAGS.full_gradient == "exact"
 
 
+def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The files to fill. Where one is missing or of other directions, the period starts anew."""
+    paths = {name: folder / f"{name}.npy" for name in names}
+    if not all(results.holds(path, shape) for path in paths.values()):
+        if (folder / "checkpoint.npz").exists():
+            logging.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
+        for name in ("checkpoint.npz", "checkpoint_within.npz"):
+            (folder / name).unlink(missing_ok=True)
+    return {name: results.open_recording(path, shape) for name, path in paths.items()}
+
+
 def _run(
-    problem: training.Problem,
-    state: heavy_ball.TrainState,
-    directions: jax.Array,
-    regime: str,
-    key: jax.Array,
-    folder: Path,
-    files: dict[str, np.ndarray],
+    period: Period, state: heavy_ball.TrainState
 ) -> tuple[dict[str, np.ndarray], heavy_ball.TrainState]:
-    epochs, train = FLAGS.analysis_epochs, problem.dataset.train
+    epochs, k = FLAGS.analysis_epochs, len(period.directions)
     anchors = {
-        "gradients": np.zeros((epochs + 1, len(directions)), np.float32),
+        "gradients": np.zeros((epochs + 1, k), np.float32),
         "curves": np.zeros((epochs + 1, len(training.CURVES))),
     }
-    checkpoint = folder / "checkpoint.npz"
-    done = -1
-    if checkpoint.exists():
-        state, anchors, done = results.read_checkpoint(checkpoint, (state, anchors, -1))
-        state = jax.tree.map(jnp.asarray, state)
-    scheme = getattr(sampling, regime)
-    # The key is an argument and no constant, so that all seeds share one program.
-    draw = jax.jit(lambda key, epoch: scheme(key, epoch, problem.num_examples, FLAGS.batch_size))
-    run_chunk = trajectory.make_recorder(_advance(problem))
-    anchor = _anchor(problem, directions)
-    bar = tqdm(total=epochs, initial=max(int(done), 0), unit="epoch", desc=f"recording {regime}")
-    for epoch in range(int(done) + 1, epochs + 1):
-        if epoch > 0:
-            rows = (epoch - 1) * problem.steps_per_epoch
-            schedule = draw(key, FLAGS.epochs + epoch - 1)
-            state = _record_epoch(run_chunk, state, schedule, train, directions, files, rows)
-            bar.update()
-        anchors["gradients"][epoch], anchors["curves"][epoch] = anchor(state.params)
-        results.write_checkpoint(checkpoint, (state, anchors, epoch))
+    checkpoint = period.folder / "checkpoint.npz"
+    state, anchors, done = results.read_checkpoint(checkpoint, (state, anchors, -1))
+    state = jax.tree.map(jnp.asarray, state)
+    record_epoch, anchor = _record_epoch(period), _anchor(period.problem, period.directions)
+    words = f"recording {period.regime}"
+    bar = tqdm(total=epochs, initial=max(int(done), 0), unit="epoch", desc=words)
+    with interruption.postponed() as asked:
+        for epoch in range(int(done) + 1, epochs + 1):
+            if epoch > 0:
+                state = record_epoch(state, epoch, asked)
+                bar.update()
+            anchors["gradients"][epoch], anchors["curves"][epoch] = anchor(state.params)
+            # The last update shows in the loss after it.
+            after = np.atleast_2d(anchors["curves"][epoch, 0])
+            _check_finite(period, after, epoch * period.steps_per_epoch)
+            results.write_checkpoint(checkpoint, (state, anchors, epoch))
+            if asked():
+                break
     bar.close()
     return anchors, state
+
+
+def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
+    """Losses [1, steps] from so many steps after θ_K on."""
+    epoch, place = divmod(step, period.steps_per_epoch)
+    training.check_finite(
+        losses, FLAGS.epochs + epoch, period.steps_per_epoch, [training.hyperparameters()],
+        first=place, seed=period.seed,
+    )  # fmt: skip
 
 
 def _advance(problem: training.Problem) -> Any:
@@ -190,26 +227,51 @@ def _anchor(problem: training.Problem, directions: jax.Array) -> Any:
     return anchor
 
 
-def _record_epoch(
-    run_chunk: Any,
-    state: heavy_ball.TrainState,
-    schedule: sampling.Schedule,
-    examples: Any,
-    directions: jax.Array,
-    files: dict[str, np.ndarray],
-    rows: int,
-) -> heavy_ball.TrainState:
-    swept = training.hyperparameters()
-    for start in range(0, schedule.indices.shape[0], CHUNK_STEPS):
-        chunk = jax.tree.map(lambda leaf, s=start: leaf[s : s + CHUNK_STEPS], schedule)
-        state, projected = run_chunk(state, chunk, examples, directions, *swept)
-        epoch = rows // schedule.indices.shape[0] + FLAGS.epochs
-        losses = np.asarray(projected.losses)[None]
-        training.check_finite(losses, epoch, schedule.indices.shape[0], [swept])
-        here = slice(rows + start, rows + start + len(projected.losses))
-        recorded = (projected.gradients, projected.full_gradients)
-        for file, values in zip(files.values(), recorded, strict=False):
-            file[here] = values
+def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainState]:
+    """Builds the function that runs and records one epoch of the period, numbered from 1."""
+    scheme, train = getattr(sampling, period.regime), period.problem.dataset.train
+    count, M = period.problem.num_examples, period.steps_per_epoch
+    # The key is an argument and no constant, so that all seeds share one program.
+    draw = jax.jit(lambda key, epoch: scheme(key, epoch, count, FLAGS.batch_size))
+    run_chunk, swept = (
+        trajectory.make_recorder(_advance(period.problem)),
+        training.hyperparameters(),
+    )
+    checkpoint = period.folder / "checkpoint_within.npz"
+
+    def record_epoch(state, epoch, asked):
+        schedule, rows = draw(period.key, FLAGS.epochs + epoch - 1), (epoch - 1) * M
+        held, done = results.read_checkpoint(checkpoint, (state, 0))
+        within = rows < int(done) <= rows + M
+        state = jax.tree.map(jnp.asarray, held) if within else state
+        saved = time.monotonic()
+        for row in range(int(done) if within else rows, rows + M, CHUNK_STEPS):
+            here = slice(row - rows, row - rows + CHUNK_STEPS)
+            chunk = jax.tree.map(lambda leaf, here=here: leaf[here], schedule)
+            state, projected = run_chunk(state, chunk, train, period.directions, *swept)
+            _check_finite(period, np.asarray(projected.losses)[None], row)
+            _keep(period.files, projected, row)
+            stop = asked()
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _flush(period.files)
+                results.write_checkpoint(checkpoint, (state, row + len(projected.losses)))
+                saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+        _flush(period.files)
+        return state
+
+    return record_epoch
+
+
+def _keep(files: dict[str, np.ndarray], projected: trajectory.Projections, row: int) -> None:
+    """Writes a chunk's projections into the files from a row on."""
+    recorded = (projected.gradients, projected.full_gradients)
+    for file, values in zip(files.values(), recorded, strict=False):
+        file[row : row + len(values)] = values
+
+
+def _flush(files: dict[str, np.ndarray]) -> None:
+    """To disk, before a checkpoint says that the rows are there."""
     for file in files.values():
         file.flush()
-    return state

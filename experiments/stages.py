@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from antisgd import data, results
+from antisgd import results
 from experiments import (
     accuracy,
     analysis,
@@ -18,11 +18,11 @@ from experiments import (
     figures,
     recording,
     report,
+    start,
     summary,
     training,
     validity,
 )
-from experiments import flags as shared
 
 FLAGS = flags.FLAGS
 
@@ -37,14 +37,9 @@ def run(model: Any, present: Callable[[Rows, Panels], tuple[Rows, Panels]] | Non
         model: linen module.
         present: renames rows and figures, which are LeNet's by default.
     """
-    shared.check()
-    folder = results.open_run(
-        Path(FLAGS.output_dir), shared.settings(), overwrite=FLAGS.overwrite,
-        may_grow=("eigenpairs", "analysis_seeds"),
-    )  # fmt: skip
-    problem = training.load_problem(model, weight_decay=FLAGS.weight_decay)
-    results.check_fingerprint(folder, data.fingerprint(problem.dataset))
-    print(training.plan(problem), flush=True)
+    problem, folder = start.start(model, may_grow=("eigenpairs", "analysis_seeds"))
+    if FLAGS.plan:
+        return
     trained = _trained(problem, folder)
     rows = accuracy.training_rows(problem, trained)
     panels = accuracy.training_figures(trained)
@@ -80,7 +75,7 @@ def _analysed(
         if "analysis" in FLAGS.stages or (inside / "anchors.npz").exists():
             recorded[regime] = recording.record(
                 problem, state, np.asarray(pairs.vectors), pairs.values, regime=regime,
-                key=training.stream_key(seed), folder=inside,
+                key=training.stream_key(seed), folder=inside, seed=seed,
             )  # fmt: skip
     rows, panels = _examined(problem, state, pairs, recorded, place)
     if "figures" in FLAGS.stages:
@@ -98,7 +93,7 @@ def _compared(
     """Eigenvalues, and both periods beside the theory."""
     rate, N = training.final_learning_rate(), problem.num_examples
     analyses = {
-        regime: analysis.analyse(one, pairs.values, regime, N, rate)
+        regime: analysis.marked(analysis.analyse(one, pairs.values, regime, N, rate), pairs)
         for regime, one in recorded.items()
     }
     rows = summary.curvature_rows(problem, pairs)
@@ -118,11 +113,11 @@ def _examined(
         noise = without.trajectory.noise
         found = covariance.find(problem, state.params, pairs.vectors, noise, place)
         rows += covariance.rows(found, pairs.values, len(noise))
-        panels |= covariance.figures(found, pairs.values)
+        panels |= covariance.figures(found, pairs.values, ~pairs.converged)
     if _wanted("discard", place):
         found = discarding.discard(problem, state.params, pairs.vectors, pairs.values, place)
         rows += discarding.rows(problem, found, pairs.values)
-        panels["fig11"] = discarding.figure(problem, found, pairs.values)
+        panels["fig11"] = discarding.figure(problem, found, pairs.values, ~pairs.converged)
     if _wanted("validity", place) and without:
         rows += validity.end_curvature_rows(problem, without.final, pairs, place)
     if _wanted("density", place):

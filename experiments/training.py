@@ -1,7 +1,5 @@
 """The training stage: every seed in every regime, epoch by epoch, resumable."""
 
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +12,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from antisgd import data, ensemble, heavy_ball, lanczos, objective, results, sampling
+from antisgd import data, ensemble, heavy_ball, objective, results, sampling
+from experiments import interruption
 
 FLAGS = flags.FLAGS
 
@@ -23,6 +22,8 @@ CHECKPOINT_SECONDS = 30.0
 # The curves of the training set come from so many pictures: all 50,000 after every epoch would
 # cost a third of the epoch. The final accuracy is taken over all of them.
 CURVE_EXAMPLES = 10_000
+# Nats. No minibatch of a network that learns comes near; float32 overflows only at 3e38.
+DIVERGED = 1e6
 
 
 class Problem(NamedTuple):
@@ -96,46 +97,6 @@ def schemes() -> tuple[ensemble.Scheme, ...]:
     return tuple(getattr(sampling, name) for name in names)
 
 
-def plan(problem: Problem, kept: int | None = None) -> str:
-    """What the run will hold in memory and on disk, in words; refuses what cannot fit.
-
-    Args:
-        problem: model, loss and pictures.
-        kept: networks whose recordings lie on disk at once, all that are analysed by default.
-
-    Raises:
-        MemoryError: the basis and the eigenvectors exceed this machine's memory.
-        OSError: the run folder's disk is too small.
-    """
-    dimension, k = problem.dimension, FLAGS.eigenpairs * bool(FLAGS.analysis_seeds)
-    if k > dimension:
-        raise ValueError(f"--eigenpairs={k} is more than the {dimension} weights of the network")
-    steps = FLAGS.analysis_epochs * problem.steps_per_epoch
-    solve = lanczos.memory_plan(dimension, min(k, dimension))
-    memory = (solve.basis_bytes + solve.vectors_bytes + solve.host_bytes) * bool(k)
-    arrays = 2 + (FLAGS.full_gradient == "exact")
-    kept = FLAGS.analysis_seeds if kept is None else kept
-    recordings = len(FLAGS.sampling) * steps * k * (4 * arrays + 12) * kept
-    disk = recordings + (solve.basis_bytes + solve.vectors_bytes) * bool(k)
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = shutil.disk_usage(FLAGS.output_dir).free
-    if jax.default_backend() == "cpu" and memory > available:
-        raise MemoryError(
-            f"{k} eigenpairs need about {memory / 2**30:.1f} GiB of memory, this machine has "
-            f"{available / 2**30:.1f}: ask for fewer --eigenpairs"
-        )
-    if disk > free:
-        raise OSError(
-            f"the run needs about {disk / 2**30:.1f} GiB of disk, {free / 2**30:.1f} are free: "
-            "give an --output_dir on a larger disk or ask for fewer --eigenpairs"
-        )
-    return (
-        f"{dimension:,} weights, {problem.num_examples:,} pictures, {problem.steps_per_epoch:,} "
-        f"steps an epoch; about {memory / 2**20:,.0f} MiB of memory for the eigenpairs and "
-        f"{disk / 2**20:,.0f} MiB of disk"
-    )
-
-
 def evaluators(problem: Problem) -> Any:
     """Jitted params [networks, …] → the four curves' values, each [networks]."""
     train = jax.tree.map(lambda a: a[:CURVE_EXAMPLES], problem.dataset.train)
@@ -184,9 +145,7 @@ def train_networks(
     columns = np.tile(np.repeat(np.array(settings, np.float32), FLAGS.seeds, 0), (len(regimes), 1))
     states = ensemble.init(problem.init, optimizer_at(0, *settings[0]), init_keys)
     curves = np.full((len(init_keys), FLAGS.epochs, len(CURVES)), np.nan)
-    done = 0
-    if checkpoint.exists():
-        states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
+    states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
     if int(done) < FLAGS.epochs:
         start = (states, curves, int(done))
         states, curves = _run_epochs(problem, regimes, stream_keys, columns, start, checkpoint)
@@ -225,43 +184,65 @@ def _run_epochs(
     examples = ensemble.on_all_devices(problem.dataset.train, len(keys))
     saved = time.monotonic()
     bar = tqdm(range(done, FLAGS.epochs), "training", FLAGS.epochs, initial=done, unit="epoch")
-    for epoch in bar:
-        states, losses = run_epoch(states, keys, epoch, examples, *swept)
-        check_finite(np.asarray(losses), epoch, problem.steps_per_epoch, settings)
-        curves[:, epoch] = evaluate(states.params)
-        bar.set_postfix_str("loss {:.3g}, test accuracy {:.1%}".format(*curves[0, epoch, [0, 3]]))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or epoch == FLAGS.epochs - 1:
-            results.write_checkpoint(checkpoint, (states, curves, epoch + 1))
-            saved = time.monotonic()
+    with interruption.postponed() as asked:
+        for epoch in bar:
+            states, losses = run_epoch(states, keys, epoch, examples, *swept)
+            curves[:, epoch] = evaluate(states.params)
+            # The last update shows in the loss after it.
+            followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
+            check_finite(followed, epoch, problem.steps_per_epoch, settings)
+            bar.set_postfix_str("loss {:.3g}, test accuracy {:.1%}".format(*curves[0, epoch, ::3]))
+            ending = epoch == FLAGS.epochs - 1 or asked()
+            if ending or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                results.write_checkpoint(checkpoint, (states, curves, epoch + 1))
+                saved = time.monotonic()
+            if ending:
+                break
     return states, curves
 
 
 def check_finite(
-    losses: np.ndarray, epoch: int, steps_per_epoch: int, settings: Sequence[tuple[float, float]]
+    losses: np.ndarray,
+    epoch: int,
+    steps_per_epoch: int,
+    settings: Sequence[tuple[float, float]],
+    *,
+    first: int = 0,
+    seed: int | None = None,
 ) -> None:
-    """Stops at the first loss that is not finite.
+    """Stops at the first loss that is not finite, or has left every scale of a loss.
 
     Args:
-        losses: minibatch losses of an epoch, [networks, steps].
-        epoch: its number.
+        losses: minibatch losses, [networks, steps].
+        epoch: that they belong to.
         steps_per_epoch: M.
         settings: η of the first epoch and β of each network.
+        first: place of the first of them in the epoch.
+        seed: of the network if it is one, else they are ordered regime by regime.
 
     Raises:
         FloatingPointError: naming step, seed, learning rate and the stability bound.
     """
-    bad = ~np.isfinite(losses)
+    bad = ~(losses < DIVERGED)
     if not bad.any():
         return
     step = int(np.argmax(bad.any(axis=0)))
     network = int(np.argmax(bad[:, step]))
-    learning_rate, momentum = settings[network]
-    rate = learning_rate * FLAGS.learning_rate_decay ** min(epoch, FLAGS.epochs)
+    value = losses[network, step]
     raise FloatingPointError(
-        f"the loss of seed {network % FLAGS.seeds} is not finite at step "
-        f"{epoch * steps_per_epoch + step} (epoch {epoch}): learning rate {rate:.3g} with momentum "
-        f"{momentum} is stable only for curvatures below 2(1+beta)/eta = "
-        f"{2 * (1 + momentum) / rate:.3g}; lower --learning_rate"
+        f"the loss of seed {network % FLAGS.seeds if seed is None else seed} is "
+        f"{f'{value:.2g}' if np.isfinite(value) else 'not finite'} at step "
+        f"{epoch * steps_per_epoch + first + step} (epoch {epoch}): "
+        f"{stability(epoch, *settings[network])}"
+    )
+
+
+def stability(epoch: int, learning_rate: float, momentum: float) -> str:
+    """The learning rate of an epoch and what it can bear, in words."""
+    rate = learning_rate * FLAGS.learning_rate_decay ** min(epoch, FLAGS.epochs)
+    return (
+        f"learning rate {rate:.3g} with momentum {momentum:.3g} is stable only for curvatures "
+        f"below 2(1+beta)/eta = {2 * (1 + momentum) / rate:.3g}; lower --learning_rate"
     )
 
 

@@ -1,60 +1,42 @@
 """Runs that are killed at random moments end with the bits of one that nobody disturbed."""
 
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from antisgd import results
+from experiments import interruption
+from tests import tiny
 from tests.test_experiments import arrays_of
 
-# Checkpoints at every opportunity, so that there is something to lose and to write amiss.
-SCRIPT = """
-import sys
-from experiments import curvature, flags, lenet, training
-training.CHECKPOINT_SECONDS = curvature.CHECKPOINT_SECONDS = flags.KEPT_COMPILE_SECONDS = 0
-flags.run(lenet.main)
-"""
-FLAGS = (
-    "--dataset=synthetic", "--num_examples=120", "--batch_size=6", "--learning_rate=0.01",
-    "--epochs=10", "--analysis_epochs=4", "--eigenpairs=4", "--full_gradient=quadratic",
-    "--stages=train,eigenpairs,analysis,covariance,discard,validity",
+# A server that has everything imported forks the processes: each dies and starts for itself.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.tiny"])
+SHORT = (*tiny.FLAGS, "--stages=train,eigenpairs,analysis", "--sampling=without_replacement")
+# With a basis that is restarted, which is written anew then.
+LONG = (
+    *tiny.FLAGS, "--epochs=60", "--analysis_epochs=15", "--eigenpairs=12", "--basis_memory=8e-5",
 )  # fmt: skip
-# Seconds from the plan's line to the latest kill: a run survives several before its end.
-LIFE = 6.0
+# One death in every stage, of each kind; the numbers of writes are those of SHORT.
+DOOMS = (
+    tiny.Doom(writes=6, seconds=0.01),
+    tiny.Doom(writes=20, torn=True),
+    tiny.Doom(writes=55, number=signal.SIGTERM),
+)
 
 
-def start(folder, cache):
-    command = [sys.executable, "-c", SCRIPT, *FLAGS, f"--output_dir={folder}"]
-    environment = {**os.environ, "ANTISGD_CACHE_DIR": str(cache)}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-2000:]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Folder and compilation cache of a run that nobody killed."""
-    base = tmp_path_factory.mktemp("undisturbed")
-    finish(start(base / "run", base / "cache"))
-    return base / "run", base / "cache"
-
-
-def interrupted(process, number, seconds):
-    """Sends the signal so long after the plan's line; whether it came before the end."""
-    process.stdout.readline()
-    time.sleep(seconds)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=300)
-    return process.returncode, errors
+def live(folder, flags, doom=None):
+    """One process to its end: exit code and words."""
+    cache, log = folder.parent / "cache", folder.parent / "words"
+    arguments = (*flags, f"--output_dir={folder}")
+    process = CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom))
+    process.start()
+    process.join()
+    return process.exitcode, log.read_text()
 
 
 def same_bits(first, second):
@@ -62,27 +44,91 @@ def same_bits(first, second):
     assert before.keys() == after.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(array, after[name], err_msg=name)
+    for path in (first / "figures").glob("*"):
+        assert path.read_bytes() == (second / "figures" / path.name).read_bytes(), path
+    for path in first.glob("summary.json"):
+        for row, other in zip(*map(results.read_json, (path, second / path.name)), strict=True):
+            assert row == other
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_and_started_again(undisturbed, tmp_path, kills):
-    folder, cache = undisturbed
-    rng = np.random.default_rng(kills)
-    for _ in range(kills):
-        process = start(tmp_path / "killed", cache)
-        code, errors = interrupted(process, signal.SIGKILL, rng.uniform(0, LIFE))
-        assert code in (-signal.SIGKILL, 0), errors[-2000:]
-    finish(start(tmp_path / "killed", cache))
-    same_bits(folder, tmp_path / "killed")
+def stages_of(folder):
+    """Which stages have begun to write."""
+    names = ("checkpoints/training.npz", "checkpoints/eigenpairs.npz",
+             "trajectory_without_replacement/checkpoint.npz")  # fmt: skip
+    return sum((folder / name).exists() for name in names)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
-def test_asked_to_stop_it_says_how_to_go_on(undisturbed, tmp_path, number):
-    folder, cache = undisturbed
-    code, errors = interrupted(start(tmp_path / "stopped", cache), number, LIFE / 2)
-    assert code == 1
-    assert "stopped; the same command goes on" in errors
-    finish(start(tmp_path / "stopped", cache))
-    same_bits(folder, tmp_path / "stopped")
+def test_killed_in_every_stage_and_started_again(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert live(whole, SHORT)[0] == 0
+    for stage, doom in enumerate(DOOMS, 1):
+        code, words = live(killed, SHORT, doom)
+        assert code == (-signal.SIGKILL if doom.number == signal.SIGKILL else 1), words
+        assert stages_of(killed) == stage
+    assert "stopping at the next checkpoint" in words
+    assert "stopped; the same command goes on" in words
+    code, words = live(killed, SHORT)
+    assert code == 0, words
+    same_bits(whole, killed)
+
+
+def random_doom(rng):
+    number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], p=[0.8, 0.1, 0.1])
+    torn = bool(number == signal.SIGKILL and rng.random() < 0.3)
+    return tiny.Doom(int(rng.integers(1, 16)), rng.uniform(0, 0.5), int(number), torn)
+
+
+def lost(folder, began):
+    """Seconds since the newest checkpoint, or since the process began."""
+    written = [path.stat().st_mtime for path in folder.rglob("*checkpoint*.npz")]
+    written += [path.stat().st_mtime for path in folder.glob("checkpoints/*")]
+    return time.time() - max([began, *written])
+
+
+@pytest.mark.slow
+def test_fifty_deaths_at_random_moments(tmp_path):
+    whole, rng = tmp_path / "whole", np.random.default_rng(0)
+    assert live(whole, LONG)[0] == 0
+    deaths, longest, runs, code = [], 0.0, 0, None
+    while len(deaths) < 50 or code:
+        folder, began = tmp_path / f"run_{runs}", time.time()
+        doom = random_doom(rng) if len(deaths) < 50 else None
+        code, words = live(folder, LONG, doom)
+        if code == 0:
+            same_bits(whole, folder)
+            runs += 1
+            continue
+        assert code == -signal.SIGKILL or "stopped; the same command goes on" in words, words
+        longest = max(longest, lost(folder, began))
+        deaths.append((signal.Signals(doom.number).name + " torn" * doom.torn, stages_of(folder)))
+    print(f"{len(deaths)} deaths in {runs} runs, at most {longest:.1f} s lost", Counter(deaths))
+
+
+def test_a_first_signal_waits_for_the_checkpoint_and_a_second_one_does_not(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    interruption.install()
+    with pytest.raises(KeyboardInterrupt), interruption.postponed() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGTERM)
+        assert asked()
+        reached = True
+    assert reached and "stopping at the next checkpoint" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt), interruption.postponed():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        reached = False
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert reached
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_loop_that_reaches_no_checkpoint_is_stopped_in_time(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(interruption, "PATIENCE", 1)
+    interruption.install()
+    with pytest.raises(KeyboardInterrupt), interruption.postponed():
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+        pytest.fail("the loop went on")
+    signal.signal(signal.SIGINT, before)

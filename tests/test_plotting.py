@@ -30,7 +30,8 @@ def analysis(k=40, drifting=(), decorrelated=False):
     return SimpleNamespace(
         eigenvalues=eigenvalues, lags=lags, autocorrelation=law + 1e-4 * rng.normal(size=2 * M),
         autocorrelation_theory=law, noise=noise, measured=measured, stationary=per_noise,
-        window=per_noise, drift_share=share,
+        window=per_noise, drift_share=share, unconverged=np.zeros(k, bool),
+        blurred=np.zeros(k, bool),
         spread=SimpleNamespace(correlation_time=np.tile([0.8, 1.3], (k, 1))),
         fits={"weight": statistics.fit_power_law(eigenvalues, measured.weight),
               "velocity": statistics.PowerLaw(1.066, 0.001, 0.002, 2e-7, k)},

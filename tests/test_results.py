@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from antisgd import results
+from antisgd.results import files
 
 
 def test_a_folder_with_the_same_settings_goes_on(tmp_path):
@@ -61,7 +62,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        results._write(path, fail)
+        files.write(path, fail)
     np.testing.assert_array_equal(np.load(path), np.arange(3))
 
 
@@ -116,6 +117,7 @@ def test_json_holds_no_nan(tmp_path):
 WRITER = """
 import sys, numpy as np, pathlib
 from antisgd import results
+from antisgd.results import files
 path = pathlib.Path(sys.argv[1])
 for i in range(10**6):
     results.write_array(path, np.full(200_000, i))

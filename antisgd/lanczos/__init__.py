@@ -4,9 +4,10 @@
 for those who own the loop. The solver knows no network and writes no files.
 """
 
+from antisgd.lanczos.basis import segments
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.density import SpectralDensity, spectral_density
-from antisgd.lanczos.iteration import extend, init, restart
+from antisgd.lanczos.iteration import extend, init, lowered, restart
 from antisgd.lanczos.memory import MemoryPlan, memory_plan
 from antisgd.lanczos.projection import Ritz, State, ritz
 from antisgd.lanczos.solver import Eigenpairs, Progress, leading_eigenpairs
@@ -22,8 +23,10 @@ __all__ = [
     "extend",
     "init",
     "leading_eigenpairs",
+    "lowered",
     "memory_plan",
     "restart",
     "ritz",
+    "segments",
     "spectral_density",
 ]

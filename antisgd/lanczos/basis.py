@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["Basis", "append", "combine", "empty", "orthogonalise", "read", "rotate"]
+__all__ = [
+    "Basis", "append", "combine", "empty", "orthogonalise", "read", "rotate", "segments",
+]  # fmt: skip
 
 # Rows beyond the basis' size are zero, so that products may run over whole segments.
 Basis = tuple[Array, ...]
@@ -20,8 +22,19 @@ _product = partial(jnp.matmul, precision="highest")
 
 def empty(dimension: int, dtype) -> Basis:
     """A basis of one zero segment [rows, d]."""
-    rows = max(1, min(dimension, _SEGMENT // dimension))
-    return (jnp.zeros((rows, dimension), dtype),)
+    return (jnp.zeros((segment_rows(dimension), dimension), dtype),)
+
+
+def segment_rows(dimension: int) -> int:
+    """Vectors that a segment holds."""
+    return max(1, min(dimension, _SEGMENT // dimension))
+
+
+def segments(vectors: np.ndarray) -> Basis:
+    """A basis of given vectors [m, d], for example from a file."""
+    rows = segment_rows(vectors.shape[1])
+    parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
+    return tuple(jnp.asarray(np.pad(part, ((0, rows - len(part)), (0, 0)))) for part in parts)
 
 
 def orthogonalise(basis: Basis, size: int, block: Array) -> tuple[Array, np.ndarray]:

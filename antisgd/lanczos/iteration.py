@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.projection import State, expected_products, multiplied, projected, ritz
 
-__all__ = ["Matvec", "advance", "apply", "extend", "init", "inject", "restart"]
+__all__ = ["Matvec", "advance", "apply", "extend", "init", "inject", "lowered", "restart"]
 
 Matvec = Callable[[Array], Array]
 
@@ -46,6 +46,8 @@ def init(
     if dimension < 1 or block_size < 1:
         raise ValueError(f"need a dimension and a block of one or more: {dimension}, {block_size}")
     given = jax.ShapeDtypeStruct((dimension,), dtype or jnp.result_type(float))
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"a basis needs real floating-point numbers, not {given.dtype}")
     image = jax.eval_shape(matvec, given)
     if (image.shape, image.dtype) != (given.shape, given.dtype):
         raise ValueError(
@@ -150,6 +152,11 @@ def inject(state: State, directions: Array) -> State:
 def apply(matvec: Matvec, block: Array) -> Array:
     """The products of the rows of block [b, d], at once."""
     return _apply(matvec if isinstance(matvec, Partial) else Partial(matvec), block)
+
+
+def lowered(matvec: Partial, block: Array) -> Any:
+    """The program of such a product before it is compiled, to ask for its memory and to time it."""
+    return _apply.lower(matvec, block)
 
 
 @jax.jit

@@ -4,19 +4,29 @@ from typing import NamedTuple
 
 from antisgd.lanczos.projection import State
 
-__all__ = ["VECTORS_A_PAIR", "MemoryPlan", "capacity_of", "memory_plan"]
+__all__ = [
+    "VECTORS_A_PAIR",
+    "MemoryPlan",
+    "capacity_of",
+    "default_block_size",
+    "least_vectors",
+    "memory_plan",
+]
 
 # Basis vectors a pair: unrestarted Lanczos on power-law spectra needs 2.0 to 2.6.
 VECTORS_A_PAIR = 2.5
 
 
 class MemoryPlan(NamedTuple):
-    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host."""
+    """Expected basis vectors; bytes on the device of basis and eigenvectors, and on the host;
+    vectors multiplied at a time; bytes of the smallest basis that `memory` may allow."""
 
     basis_vectors: int
     basis_bytes: int
     vectors_bytes: int
     host_bytes: int
+    block_size: int
+    least_bytes: int
 
 
 def memory_plan(
@@ -30,12 +40,20 @@ def memory_plan(
     """
     expected = min(dimension, int(VECTORS_A_PAIR * k) + 32)
     vectors = min(expected, memory // (dimension * itemsize)) if memory else expected
+    block_size = min(dimension, default_block_size(k))
     return MemoryPlan(
         basis_vectors=vectors,
         basis_bytes=vectors * dimension * itemsize,
         vectors_bytes=k * dimension * itemsize,
         host_bytes=8 * vectors * (2 * vectors + k),
+        block_size=block_size,
+        least_bytes=least_vectors(dimension, k, block_size) * dimension * itemsize,
     )
+
+
+def default_block_size(k: int) -> int:
+    """Vectors multiplied at a time: larger blocks save time for each and need more of them."""
+    return max(1, min(8, k // 20))
 
 
 def capacity_of(state: State, k: int, memory: int | None) -> int | None:
@@ -44,11 +62,16 @@ def capacity_of(state: State, k: int, memory: int | None) -> int | None:
         return None
     segment = state.basis[0]
     capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
-    needed = k + 4 * state.block_size + 8
-    if capacity < min(needed, segment.shape[1]):
+    needed = least_vectors(segment.shape[1], k, state.block_size)
+    if capacity < needed:
         raise MemoryError(
             f"{k} eigenpairs need a basis of at least {needed} vectors, "
             f"{needed * segment.shape[1] * segment.dtype.itemsize / 2**20:.0f} MiB; "
             f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
         )
     return capacity
+
+
+def least_vectors(dimension: int, k: int, block_size: int) -> int:
+    """The smallest basis that can be restarted and still find k pairs."""
+    return min(dimension, k + 4 * block_size + 8)

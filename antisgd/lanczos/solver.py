@@ -13,7 +13,7 @@ from antisgd.lanczos import certificate as certify
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.goal import Goal, Verdict, allowed, beyond_last, judge, make_goal, unwanted
 from antisgd.lanczos.iteration import Matvec, extend, init, inject, restart
-from antisgd.lanczos.memory import capacity_of
+from antisgd.lanczos.memory import capacity_of, default_block_size
 from antisgd.lanczos.progress import Callback, Progress, estimate, watched
 from antisgd.lanczos.projection import Ritz, State, multiplied, ritz
 
@@ -90,7 +90,7 @@ def leading_eigenpairs(
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
-        block = max(1, min(8, k // 20)) if block_size is None else block_size
+        block = default_block_size(k) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
     capacity = capacity_of(state, k, memory)
     while True:

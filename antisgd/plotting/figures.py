@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from antisgd.plotting import panels
+from antisgd.plotting.logarithms import label_short_logarithms
 
 __all__ = [
     "accuracy_comparison",
@@ -55,7 +56,7 @@ def _styled(build: Callable[..., Figure]) -> Callable[..., Figure]:
         with matplotlib.rc_context(STYLE):
             figure = build(*arguments, **options)
         for axes in figure.axes:
-            panels.label_short_logarithms(axes)
+            label_short_logarithms(axes)
         return figure
 
     return styled
@@ -70,6 +71,11 @@ def _room(axis: Axes, *, above: float = 0.0, below: float = 0.0) -> None:
     """Free space for a legend, as shares of the height of a logarithmic panel."""
     low, high = axis.get_ylim()
     axis.set_ylim(low / (high / low) ** below, high * (high / low) ** above)
+
+
+def _legend_if_needed(axis: Axes, place: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc=place)
 
 
 @_styled
@@ -99,7 +105,7 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
 
     Args:
         analyses: regime title → object with eigenvalues, noise, measured, stationary, window,
-            drift_share, fits and fit_spans.
+            drift_share, unconverged, blurred, fits and fit_spans.
         cross: λ_cross.
         limit: τ_SGD, update steps.
     """
@@ -125,10 +131,19 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
 
 
 @_styled
-def eigenvalue_density(eigenvalues: np.ndarray, cross: float) -> Figure:
-    """Fig. 5: histogram of the eigenvalues found, the smaller half of them in the inset."""
+def eigenvalue_density(
+    eigenvalues: np.ndarray, cross: float, unconverged: np.ndarray | None = None
+) -> Figure:
+    """Fig. 5: histogram of the eigenvalues found, the smaller half of them in the inset.
+
+    Args:
+        eigenvalues: [k].
+        cross: λ_cross.
+        unconverged: which of them are marked as such, bool [k].
+    """
     figure, axes = _figure(COLUMN, 2.5)
-    panels.spectrum_panel(axes[0, 0], eigenvalues, cross)
+    panels.spectrum_panel(axes[0, 0], eigenvalues, cross, unconverged)
+    _legend_if_needed(axes[0, 0], (0.2, 0.88))
     return figure
 
 
@@ -159,6 +174,7 @@ def discarded_directions(
     cross: float,
     deviation: float,
     chance: float = 0.1,
+    unconverged: np.ndarray | None = None,
 ) -> Figure:
     """Fig. 11: what is left of the test accuracy without the leading eigenvectors.
 
@@ -170,11 +186,13 @@ def discarded_directions(
         cross: λ_cross.
         deviation: standard deviation ‖θ‖/√d of the projections of a random vector.
         chance: accuracy of guessing.
+        unconverged: which of the eigenvectors are marked as such, bool [k].
     """
     figure, axes = _figure(COLUMN, 4.8, 3, 1, sharex=True)
     top, middle, bottom = axes[:, 0]
     panels.discarded_accuracy_panel(top, discarded, accuracy, chance)
-    panels.eigenvalue_panel(middle, eigenvalues, cross)
+    panels.eigenvalue_panel(middle, eigenvalues, cross, unconverged)
+    _legend_if_needed(middle, "upper right")
     panels.projection_panel(bottom, projections, deviation)
     bottom.set(xlabel="discarded eigenvectors, index $i$", xlim=(0, len(eigenvalues)))
     low, high = bottom.get_ylim()
@@ -204,7 +222,11 @@ def leading_variances(alignments: Mapping[str, Any], count: int = 200) -> Figure
 
 @_styled
 def noise_against_curvature(
-    eigenvalues: np.ndarray, noise: np.ndarray, fit: Any, span: np.ndarray
+    eigenvalues: np.ndarray,
+    noise: np.ndarray,
+    fit: Any,
+    span: np.ndarray,
+    unconverged: np.ndarray | None = None,
 ) -> Figure:
     """Fig. 14: noise variance along each eigenvector against its eigenvalue, with the fit.
 
@@ -213,9 +235,10 @@ def noise_against_curvature(
         noise: σ_δg², [k].
         fit: `statistics.PowerLaw`.
         span: end points of the fitted region, [2].
+        unconverged: which of the directions are marked as such, bool [k].
     """
     figure, axes = _figure(COLUMN, 2.5)
-    panels.noise_panel(axes[0, 0], eigenvalues, noise, fit, span)
+    panels.noise_panel(axes[0, 0], eigenvalues, noise, fit, span, unconverged)
     axes[0, 0].legend(loc="upper left")
     return figure
 

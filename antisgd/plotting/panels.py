@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "accuracy_panel",
@@ -19,7 +18,6 @@ __all__ = [
     "curve_panel",
     "discarded_accuracy_panel",
     "eigenvalue_panel",
-    "label_short_logarithms",
     "leading_variances_panel",
     "noise_panel",
     "projection_panel",
@@ -60,27 +58,6 @@ def mark_y(axis: Axes, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def label_short_logarithms(axes: Axes) -> None:
-    """On a logarithmic axis of a decade or two, plain numbers at 2 and 5 between the powers."""
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":
-            axis.set_minor_formatter(FuncFormatter(_between_powers(axis)))
-
-
-def _between_powers(axis: Axis):
-    def label(value: float, position: int) -> str:
-        del position
-        low, high = np.log10(axis.get_view_interval())
-        exponent = np.floor(np.log10(value) + 1e-9)
-        leading = round(value / 10**exponent)
-        if high - low > 2 or leading not in (2, 5):
-            return ""
-        plain = -3 <= exponent <= 3
-        return f"{value:g}" if plain else f"${leading}{{\\times}}10^{{{exponent:.0f}}}$"
-
-    return label
-
-
 def _points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> None:
     x, y = np.asarray(x), np.asarray(y)
     hollow = np.zeros(len(x), bool) if hollow is None else hollow
@@ -94,6 +71,21 @@ def _points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> 
 def _name(axis: Axes, label: str, colour: str, style: str = "o", **options: Any) -> None:
     """A legend entry of its own: the points may be too small and pale to tell their colour."""
     axis.plot([], [], style, color=colour, label=label, markersize=3, **options)
+
+
+def _cross(axis: Axes, x, y, unconverged: np.ndarray | None) -> None:
+    """Crosses over the points of eigenpairs that are not converged, named if there are any."""
+    if unconverged is None or not np.any(unconverged):
+        return
+    x, y = np.asarray(x)[unconverged], np.asarray(y)[unconverged]
+    axis.plot(x, y, "x", color=BLACK, markersize=4, mew=0.8, zorder=5, label="not converged")
+
+
+def _shade(axis: Axes, x: np.ndarray, blurred: np.ndarray | None) -> None:
+    """Grey where eigenvalues lie so near to each other that no eigenvector is known alone."""
+    if blurred is not None and np.any(blurred):
+        axis.axvspan(x[blurred].min(), x[blurred].max(), color=GREY, alpha=0.15, lw=0, zorder=0,
+                     label="no single eigenvectors")  # fmt: skip
 
 
 def _name_hollow(axis: Axes, hollow: np.ndarray) -> None:
@@ -161,6 +153,7 @@ def variances_panel(axis: Axes, analysis: Any, cross: float) -> None:
     hollow = analysis.drift_share > MOSTLY_DRIFT
     noise = np.empty_like(x)
     noise[order] = _trend(np.asarray(analysis.noise)[order])
+    _shade(axis, x, analysis.blurred)
     for name, colour, symbol in (("weight", WEIGHT, "\\theta"), ("velocity", VELOCITY, "v")):
         _points(axis, x, getattr(analysis.measured, name), colour, hollow)
         _fit_line(axis, analysis.fits[name], analysis.fit_spans[name], f"\\sigma_{symbol}^2",
@@ -171,6 +164,7 @@ def variances_panel(axis: Axes, analysis: Any, cross: float) -> None:
     _name(axis, "theory (Eq. 6)", THEORY, "--")
     _name(axis, "theory, finite window", WINDOW, "--")
     _name_hollow(axis, hollow)
+    _cross(axis, x, analysis.measured.weight, analysis.unconverged)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE, ylabel="variance (squared weights)")
     mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
 
@@ -182,7 +176,9 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     low, high = (analysis.spread.correlation_time.T * analysis.window.correlation_time)[:, order]
     axis.fill_between(x[order], low, high, color=WINDOW, alpha=0.2, linewidth=0, zorder=0,
                       label="95 % of directions")  # fmt: skip
+    _shade(axis, x, analysis.blurred)
     _points(axis, x, analysis.measured.correlation_time, TIME, hollow)
+    _cross(axis, x, analysis.measured.correlation_time, analysis.unconverged)
     _name(axis, "measured", TIME)
     for source, colour, style, label in (
         (analysis.stationary, THEORY, "-", "theory (Eq. 6)"),
@@ -197,10 +193,13 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     mark_y(axis, limit, "$\\tau_\\mathrm{SGD}$")
 
 
-def spectrum_panel(axis: Axes, eigenvalues: np.ndarray, cross: float) -> None:
+def spectrum_panel(
+    axis: Axes, eigenvalues: np.ndarray, cross: float, unconverged: np.ndarray | None = None
+) -> None:
     """Histogram of the eigenvalues, the smaller half of them in an inset (Fig. 5)."""
     values = np.asarray(eigenvalues)
     _, edges, _ = axis.hist(values, 60, color=BLUE)
+    _cross(axis, values, np.ones_like(values), unconverged)
     axis.set(yscale="log", xlabel=EIGENVALUE, ylabel=f"eigenvalues per {np.diff(edges)[0]:.2g}")
     if cross <= values.max():
         mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
@@ -214,9 +213,13 @@ def spectrum_panel(axis: Axes, eigenvalues: np.ndarray, cross: float) -> None:
     inset.locator_params(nbins=4)
 
 
-def eigenvalue_panel(axis: Axes, eigenvalues: np.ndarray, cross: float) -> None:
+def eigenvalue_panel(
+    axis: Axes, eigenvalues: np.ndarray, cross: float, unconverged: np.ndarray | None = None
+) -> None:
     """Eigenvalues against their index (Fig. 11, middle)."""
-    axis.plot(np.arange(1, len(eigenvalues) + 1), eigenvalues, color=BLUE)
+    index = np.arange(1, len(eigenvalues) + 1)
+    axis.plot(index, eigenvalues, color=BLUE)
+    _cross(axis, index, eigenvalues, unconverged)
     axis.set(yscale="log", ylabel="eigenvalue $\\lambda_i$")
     mark_y(axis, cross, "$\\lambda_\\mathrm{cross}$")
 
@@ -252,10 +255,16 @@ def leading_variances_panel(axis: Axes, alignment: Any, count: int) -> None:
 
 
 def noise_panel(
-    axis: Axes, eigenvalues: np.ndarray, noise: np.ndarray, fit: Any, span: np.ndarray
+    axis: Axes,
+    eigenvalues: np.ndarray,
+    noise: np.ndarray,
+    fit: Any,
+    span: np.ndarray,
+    unconverged: np.ndarray | None = None,
 ) -> None:
     """Noise variance along each eigenvector against its eigenvalue, with the fit (Fig. 14)."""
     _points(axis, eigenvalues, noise, NOISE)
+    _cross(axis, eigenvalues, noise, unconverged)
     crowded = len(eigenvalues) >= CROWDED
     _fit_line(axis, fit, span, "\\sigma_{\\delta g}^2", (NOISE, BLACK), crowded)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE)

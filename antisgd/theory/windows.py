@@ -75,6 +75,8 @@ def window_variances(
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
+    if num_steps < 2:
+        raise ValueError(f"a window needs two steps or more, got num_steps={num_steps}")
     a = learning_rate * np.asarray(eigenvalues, np.float64)
     if np.any(a <= 0) or np.any(a >= 2 * (1 + momentum)):
         raise ValueError("window_variances needs 0 < eta*lambda < 2(1 + beta)")

@@ -1,0 +1,44 @@
+"""Run folders: settings, provenance, arrays, checkpoints. The only package that writes files."""
+
+from antisgd.results.checkpoints import (
+    holds,
+    open_recording,
+    read_checkpoint,
+    read_rows,
+    whole_arrays,
+    write_checkpoint,
+    write_rows,
+)
+from antisgd.results.files import (
+    read_array,
+    read_arrays,
+    read_json,
+    write_array,
+    write_arrays,
+    write_figure,
+    write_json,
+    write_text,
+)
+from antisgd.results.folder import check_fingerprint, open_run
+from antisgd.results.provenance import provenance
+
+__all__ = [
+    "check_fingerprint",
+    "holds",
+    "open_recording",
+    "open_run",
+    "provenance",
+    "read_array",
+    "read_arrays",
+    "read_checkpoint",
+    "read_json",
+    "read_rows",
+    "whole_arrays",
+    "write_array",
+    "write_arrays",
+    "write_checkpoint",
+    "write_figure",
+    "write_json",
+    "write_rows",
+    "write_text",
+]

@@ -1,0 +1,112 @@
+"""Run folders: made once, gone on in with the same settings and the same data."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from antisgd.results.files import read_json, write_json
+from antisgd.results.provenance import provenance
+
+__all__ = ["check_fingerprint", "open_run"]
+
+_log = logging.getLogger(__name__)
+
+
+def open_run(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    may_grow: tuple[str, ...] = (),
+) -> Path:
+    """Opens a run folder: makes it, or goes on in it if it was made with the same settings.
+
+    What a stop cut short in writing is removed, and said.
+
+    Args:
+        folder: the run folder.
+        config: the settings that decide the results, JSON values.
+        overwrite: removes what the folder holds and starts afresh.
+        may_grow: settings whose value may be larger than the folder's; the larger is kept.
+
+    Raises:
+        ValueError: the folder holds a run with other settings (the message lists them), or is
+            not a run folder.
+        OSError: the folder cannot be written.
+    """
+    path = folder / "config.json"
+    if overwrite and path.exists():
+        _empty(folder)
+    _make_writable(folder)
+    if path.exists() or [one.name for one in folder.iterdir()] == ["config.json.partial"]:
+        _remove_partial(folder)
+    if not path.exists():
+        if any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty and not a run folder: choose another one")
+        write_json(path, {"settings": dict(config), "provenance": provenance()})
+        return folder
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
+        raise ValueError(f"{path} is not that of a run folder: give another --output_dir")
+    differing = _differences(stored["settings"], config, may_grow)
+    if differing:
+        raise ValueError(
+            f"{folder} was made with other settings: {'; '.join(differing)}. "
+            "Give another --output_dir, or --overwrite to start afresh"
+        )
+    write_json(path, stored | {"settings": dict(config)})
+    return folder
+
+
+def check_fingerprint(folder: Path, fingerprint: str) -> None:
+    """Notes the data set's fingerprint in a new run folder, compares it in an old one.
+
+    Raises:
+        ValueError: the folder's run saw other data.
+    """
+    stored = read_json(folder / "config.json")
+    then = stored.setdefault("data_fingerprint", fingerprint)
+    if then != fingerprint:
+        raise ValueError(
+            f"the data differ from those that {folder} was made with (fingerprint {then[:12]} "
+            f"then, {fingerprint[:12]} now): give the same data or another --output_dir"
+        )
+    write_json(folder / "config.json", stored)
+
+
+def _empty(folder: Path) -> None:
+    # config.json goes last: what a kill leaves behind is still a run folder.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_partial(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.partial")):
+        path.unlink()
+        _log.warning("%s was cut short by a stop and is ignored", path)
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder} ({error.strerror}): give a writable --output_dir"
+        ) from error
+
+
+def _differences(
+    stored: Mapping[str, Any], config: Mapping[str, Any], may_grow: tuple[str, ...]
+) -> list[str]:
+    differing = []
+    for name in sorted(stored.keys() | config.keys()):
+        then, now = stored.get(name), config.get(name)
+        grown = name in may_grow and then is not None and now is not None and now > then
+        if then != now and not grown:
+            differing.append(f"{name} {then!r} then, {now!r} now")
+    return differing

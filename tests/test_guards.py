@@ -1,0 +1,151 @@
+"""A run that diverges stops at once and says where; what is not certain is marked as such."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from antisgd import heavy_ball, plotting, results, statistics
+from experiments import analysis, curvature, recording, training
+from tests import tiny
+
+FLAGS = flags.FLAGS
+BOUND = r"learning rate 0\.01 with momentum 0\.9 is stable only for .* = 380; lower --learning_rate"
+
+
+@pytest.fixture(autouse=True)
+def small():
+    with tiny.given("--learning_rate_decay=1", "--full_gradient=quadratic"):
+        yield
+
+
+def losses(networks, steps, network, step, value):
+    made = np.ones((networks, steps))
+    made[network, step:] = value
+    return made
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "not finite"), (3e7, r"3e\+07")])
+def test_the_first_bad_loss_is_named_by_seed_and_step(value, words):
+    """Networks are ordered regime by regime: the fourth of 2 x 3 is seed 0 of the second."""
+    FLAGS.seeds = 3
+    found = losses(6, 10, network=4, step=7, value=value)
+    with pytest.raises(
+        FloatingPointError, match=rf"seed 1 is {words} at step 27 \(epoch 2\): {BOUND}"
+    ):
+        training.check_finite(found, 2, 10)
+    training.check_finite(np.ones((6, 10)), 2, 10)
+
+
+def test_training_stops_in_the_epoch_that_diverges(tmp_path):
+    FLAGS.learning_rate = 1e5
+    with pytest.raises(FloatingPointError, match=r"seed 0 is .* at step \d \(epoch 0\).*1e\+05"):
+        training.train(tiny.problem(), tmp_path)
+
+
+def test_the_very_last_update_is_looked_at_too(tmp_path, monkeypatch):
+    """Its loss is nobody's minibatch loss: only the curves after the epoch show it."""
+    problem = tiny.problem()
+    FLAGS.epochs = 1
+    real = training.evaluators
+    monkeypatch.setattr(training, "evaluators", lambda p: lambda params: real(p)(params) * np.nan)
+    with pytest.raises(FloatingPointError, match=r"seed 0 is not finite at step 10 \(epoch 0\)"):
+        training.train(problem, tmp_path)
+
+
+def recorded(folder, seed=3):
+    problem = tiny.problem()
+    key = jax.random.key(0)
+    state = heavy_ball.init(training.optimizer_at(0), problem.init(key))
+    directions = np.eye(2, problem.dimension, dtype=np.float32)
+    return recording.record(
+        problem, state, directions, np.ones(2), regime="without_replacement", key=key,
+        folder=folder, seed=seed,
+    )  # fmt: skip
+
+
+def test_recording_names_seed_and_step_across_chunks_and_epochs(tmp_path, monkeypatch):
+    """Six training epochs of ten steps came before; the loss breaks in the second chunk."""
+    real = training.check_finite
+
+    def broken(losses, epoch, *rest, **places):
+        bad = losses * np.where(np.arange(losses.shape[1]) < 1, 1, np.nan)
+        hit = epoch == 7 and places["first"] == 4
+        real(bad if hit else losses, epoch, *rest, **places)
+
+    monkeypatch.setattr(training, "check_finite", broken)
+    with pytest.raises(
+        FloatingPointError, match=rf"seed 3 is not finite at step 75 \(epoch 7\): {BOUND}"
+    ):
+        recorded(tmp_path)
+
+
+def test_recording_stops_in_the_chunk_that_diverges(tmp_path):
+    FLAGS.learning_rate = 1e5
+    with pytest.raises(FloatingPointError, match=r"seed 3 is .* at step 6\d \(epoch 6\).*1e\+05"):
+        recorded(tmp_path)
+
+
+def test_a_product_that_is_not_finite_names_learning_rate_and_bound(tmp_path):
+    problem = tiny.problem()
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, problem.init(jax.random.key(0)))
+    with pytest.raises(FloatingPointError, match=f"product 1 of the matvec is not .*; {BOUND}"):
+        curvature.find(problem, params, tmp_path)
+
+
+def eigenpairs(folder, largest=1.0):
+    results.write_array(folder / "eigenvectors.npy", np.eye(5, 650, dtype=np.float32))
+    results.write_arrays(
+        folder / "eigenpairs.npz",
+        values=largest * np.geomspace(1, 0.1, 5),
+        residuals=np.full(5, 1e-4),
+        converged=np.array([True, True, False, True, True]),
+        certificate_identifiable=3,
+    )
+    return curvature.load(folder)
+
+
+def test_a_minimum_that_sgd_leaves_is_refused_before_it_is_recorded(tmp_path):
+    eigenpairs(tmp_path, largest=379)
+    with pytest.raises(FloatingPointError, match=f"largest curvature .* is 381: {BOUND}"):
+        eigenpairs(tmp_path, largest=381)
+
+
+def test_unconverged_and_blurred_pairs_are_marked_in_the_analysis(tmp_path):
+    pairs = eigenpairs(tmp_path)
+    np.testing.assert_array_equal(pairs.blurred, [0, 0, 0, 1, 1])
+    rng = np.random.default_rng(0)
+    period = recording.Recording(
+        trajectory=recording.trajectory.assemble(*rng.normal(size=(3, 30, 5))),
+        anchor_steps=np.arange(0, 31, 10), anchor_gradients=rng.normal(size=(4, 5)),
+        curves=np.ones((4, 4)), full_gradient_error=np.zeros(5), final=None,
+    )  # fmt: skip
+    pairs = pairs._replace(values=np.array([1.0, 0.5, 0.3, -0.1, 0.2]))
+    found = analysis.analyse(period, pairs.values, "without_replacement", 60, 0.01)
+    found = analysis.marked(found, pairs)
+    np.testing.assert_array_equal(found.unconverged, [0, 0, 1, 0])
+    np.testing.assert_array_equal(found.blurred, [0, 0, 0, 1])
+    figure = plotting.variances_figure({"without": found}, 1.0, 10.0)
+    assert all({"not converged", "no single eigenvectors"} <= names(one) for one in figure.axes)
+
+
+def names(axis):
+    return {text.get_text() for text in axis.get_legend().get_texts()}
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_unconverged_pairs_are_crossed_in_every_figure_of_single_directions(marked):
+    values, unconverged = np.geomspace(1, 0.1, 5), np.array([0, 1, 0, 0, 1], bool) & marked
+    law = statistics.PowerLaw(1.0, 0.1, 0.1, 1.0, 5)
+    density = plotting.eigenvalue_density(values, 2.0, unconverged).axes[0]
+    noise = plotting.noise_against_curvature(values, values, law, values[[0, -1]], unconverged)
+    discarded = plotting.discarded_directions(
+        np.arange(6), np.ones(6), values, values, 0.5, 0.1, unconverged=unconverged
+    )
+    for axis in (density, noise.axes[0], discarded.axes[1]):
+        crosses = [line for line in axis.lines if line.get_label() == "not converged"]
+        assert len(crosses) == marked
+        assert (axis.get_legend() is not None and "not converged" in names(axis)) == marked
+        for line in crosses:
+            assert len(line.get_xdata()) == 2

@@ -1,0 +1,164 @@
+"""What a run will need is said, and refused where it cannot fit, before anything is written."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from antisgd import data, models, results
+from experiments import flags as shared
+from experiments import plan, timing, training
+from tests import tiny
+
+FLAGS = flags.FLAGS
+GIB = 2**30
+D, K, T = 136_886, 5000, 20_000
+# Of the solve: 2.5 basis vectors a pair and some.
+BASIS = int(2.5 * K) + 32
+
+
+@pytest.fixture
+def paper():
+    """The paper's flags and a problem of its size that holds nothing."""
+
+    def pictures(n):
+        images = np.broadcast_to(np.float32(0), (n, 32, 32, 3))
+        return data.Examples(images, np.broadcast_to(np.int32(0), (n,)))
+
+    model = models.lenet()
+    with flagsaver.flagsaver():
+        shared.parse(["lenet", "--sampling=without_replacement", "--sampling=with_replacement"])
+        yield training.Problem(
+            lambda key: model.init(key, np.zeros((1, 32, 32, 3), np.float32)),
+            model.apply, None, data.Dataset(pictures(50_000), pictures(10_000)),
+        )  # fmt: skip
+
+
+def on(monkeypatch, machine, accelerator=None):
+    """A machine of so many GiB, perhaps with an accelerator."""
+    host = plan.Place("this machine", machine * GIB)
+    there = plan.Place("the accelerator", accelerator * GIB) if accelerator else host
+    monkeypatch.setattr(plan, "machine", lambda: host)
+    monkeypatch.setattr(plan, "device", lambda: there)
+
+
+def test_the_papers_size_in_numbers(paper, tmp_path):
+    needed = plan.work(paper, tmp_path)
+    assert needed == plan.Work(K, K, periods=2, train=True, solves=1, records=2, products=216)
+    items = plan.memory(paper, needed)
+    # The training pictures lie there twice, as they are and in microbatches.
+    assert items["pictures"].device == 4 * (110_000 * 3072 + 110_000)
+    assert items["networks"].device == 4 * 4 * D
+    assert items["eigenpairs"].device == 4 * D * (BASIS + K)
+    assert items["recording"].device == 4 * D * (K + 3 * 100)
+    # Both regimes' weights in float64 and noise, and four float64 arrays to work in.
+    assert items["recording"].host == T * K * (2 * 12 + 4 * 8)
+    recorded = 2 * T * K * (3 * 4 + 12)
+    assert plan.disk(paper, needed) == recorded + 4 * D * (BASIS + K) + 4 * 4 * D
+
+
+@pytest.mark.parametrize(
+    ("machine", "accelerator", "message"),
+    [
+        (24, None, None),
+        (8, None, r"needs about 13 GiB of memory, this machine has 8 GiB: ask for fewer "
+                  r"--eigenpairs or restart the basis with --basis_memory"),
+        (24, 80, None),
+        (24, 9, r"10\.\d GiB of memory, the accelerator has 9 GiB: ask for fewer --eigenpairs"),
+        (4, 80, r"needs about 5\.\d+ GiB of memory, this machine has 4 GiB"),
+        (24, 1, "the accelerator has 1 GiB: ask for fewer --eigenpairs"),
+    ],
+)  # fmt: skip
+def test_memory_that_cannot_fit(paper, tmp_path, monkeypatch, machine, accelerator, message):
+    on(monkeypatch, machine, accelerator)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000 * GIB))
+    if message is None:
+        return plan.refuse(paper, plan.work(paper, tmp_path), tmp_path)
+    with pytest.raises(MemoryError, match=message):
+        plan.refuse(paper, plan.work(paper, tmp_path), tmp_path)
+
+
+def test_a_restart_cap_is_the_remedy_that_it_is_said_to_be(paper, tmp_path, monkeypatch):
+    on(monkeypatch, 24, 9)
+    FLAGS.basis_memory = 3.5
+    needed = plan.work(paper, tmp_path)
+    plan.refuse(paper, needed, tmp_path)
+    # A restarted basis lies on disk twice while the new one is written.
+    assert plan.disk(paper, needed._replace(periods=0)) > 2 * 3.49 * GIB + 4 * D * K
+    FLAGS.basis_memory = 2.0
+    with pytest.raises(
+        MemoryError, match=r"basis_memory=2 .* give at least 2\.57 or ask for fewer"
+    ):
+        plan.refuse(paper, needed, tmp_path)
+
+
+def test_a_disk_that_is_too_small_and_what_is_there_already(paper, tmp_path, monkeypatch):
+    on(monkeypatch, 24)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * GIB))
+    needed = plan.work(paper, tmp_path / "run")
+    with pytest.raises(OSError, match=r"13\.\d GiB of disk, 10 GiB are free: give an --output_dir"):
+        plan.refuse(paper, needed, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / "eigenvectors.npy", "wb") as file:
+        file.truncate(4 * GIB)
+    plan.refuse(paper, needed, tmp_path / "run")
+
+
+def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "_timed_step", lambda problem: 0.01)
+    monkeypatch.setattr(timing, "_timed_product", lambda problem, pairs: 2.0)
+    monkeypatch.setattr(timing, "_timed_projection", lambda dimension: 1e12)
+    times = timing.rough_times(paper, plan.work(paper, tmp_path))
+    assert times["training"] == pytest.approx(100 * 1000 * 0.01)
+    orthogonalised = (4 * BASIS**2 + 2 * BASIS * K) * D / 1e12
+    assert times["eigenpairs"] == pytest.approx((BASIS + 56) * 2 + orthogonalised)
+    period = T * 0.01 + (T + 21) * 1.0 + 3 * 2 * T * K * D / 1e12
+    assert times["recording"] == pytest.approx(2 * period)
+    assert times["other products"] == pytest.approx(216 * 2)
+    for name in ("training.npz", "validity.npz", "density.npz"):
+        results.write_arrays(tmp_path / name)
+    results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz")
+    results.write_arrays(tmp_path / "eigenpairs.npz", values=np.ones(K))
+    left = timing.rough_times(paper, plan.work(paper, tmp_path))
+    assert left == {"recording": pytest.approx(period)}
+    results.write_arrays(tmp_path / "trajectory_without_replacement" / "anchors.npz")
+    assert timing.text(paper, plan.work(paper, tmp_path)) == ""
+    FLAGS.eigenpairs = K + 1
+    assert {"eigenpairs", "recording"} == timing.rough_times(
+        paper, plan.work(paper, tmp_path)
+    ).keys()
+
+
+def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, capsys):
+    tiny.main(tmp_path / "run", "--plan")
+    words = capsys.readouterr().out
+    for part in ("650 weights, 60 pictures, 10 steps an epoch", "memory: about", "disk: about",
+                 "time: very roughly", "eigenpairs", "recording"):  # fmt: skip
+        assert part in words
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_over_a_run_folder_changes_nothing_there(tmp_path, capsys):
+    folder = results.open_run(tmp_path / "run", {"seed": 5})
+    before = (folder / "config.json").read_bytes()
+    tiny.main(folder, "--plan", "--analysis_seeds=0", "--epochs=0")
+    assert (folder / "config.json").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert "recording" not in capsys.readouterr().out
+
+
+def test_what_is_refused_blocks_no_smaller_run(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match=r"^error: --eigenpairs=700 is more than the 650 weights"):
+        tiny.main(tmp_path / "run", "--eigenpairs=700")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_block_of_products_that_is_too_large(monkeypatch):
+    with tiny.given():
+        problem = tiny.problem()
+        monkeypatch.setattr(plan, "device", lambda: plan.Place("the accelerator", 10))
+        with pytest.raises(MemoryError, match=r"=30 pictures takes .*, the accelerator has 10 B"):
+            timing._timed_product(problem, 5)
