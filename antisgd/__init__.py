@@ -3,6 +3,7 @@
     theory       what correlated noise does to the weights, in closed form
     sampling     how examples are drawn, as schedules of indices
     heavy_ball   Eq. 1 as an optax transformation, and the scan over a schedule
+    injection    white or anti-correlated noise added to gradients
     ensemble     many seeds at once
     objective    mean loss, penalty, accuracy from an apply function
     convolution, models, data      LeNet and ResNet-20 on CIFAR-10 and digits
@@ -23,6 +24,7 @@ __all__ = [
     "ensemble",
     "heavy_ball",
     "hessian",
+    "injection",
     "lanczos",
     "models",
     "objective",

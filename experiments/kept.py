@@ -41,6 +41,15 @@ HEADLINES = (
     "weight_exponent_hessian",
     "velocity_exponent_hessian",
     "drift_mode",
+    "test_accuracy_without_replacement_minus_with_replacement",
+    "trace_without_replacement_minus_with_replacement",
+    "trace_anti_correlated_noise_minus_white_noise",
+    "trace_anti_correlated_noise_minus_full_batch",
+    "trace_strong_noise_minus_full_batch",
+    "test_accuracy_strong_noise_minus_full_batch",
+    "weight_over_theory_white_noise",
+    "weight_over_theory_anti_correlated_noise",
+    "weight_over_theory_strong_noise",
 )
 
 

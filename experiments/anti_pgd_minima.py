@@ -1,0 +1,172 @@
+"""What the minima are like, and how injected noise shakes the weights in them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from antisgd import heavy_ball, hessian, objective, results, statistics, theory, trajectory
+from experiments import anti_pgd_training as ways
+from experiments import curvature, training
+
+FLAGS = flags.FLAGS
+
+# Random vectors for the trace outside of the eigenvectors found, a Hessian product each.
+PROBES = 16
+LAWS = {
+    "white_noise": theory.with_replacement(),
+    "anti_correlated_noise": theory.anti_pgd(),
+    "strong_noise": theory.anti_pgd(),
+}
+
+
+class Minima(NamedTuple):
+    """One method's networks at their minima.
+
+    Attributes:
+        curves: train and test loss and accuracy as `training.CURVES`, [seeds, 4].
+        eigenvalues: of the Hessian of the training loss, largest first, [seeds, k].
+        trace: of that Hessian without the penalty's constant part, [seeds].
+        trace_error: standard error of the trace by its random vectors, [seeds].
+        gradient: norm of the full gradient, [seeds].
+    """
+
+    curves: np.ndarray
+    eigenvalues: np.ndarray
+    trace: np.ndarray
+    trace_error: np.ndarray
+    gradient: np.ndarray
+
+
+class Window(NamedTuple):
+    """Variances along k eigenvectors while noise is injected, per noise variance σ².
+
+    Attributes:
+        eigenvalues: λ at the minimum, [k].
+        measured: with the mean velocity removed, [k] each.
+        expected: the finite-window theory of the noise's law, [k] each.
+        white: that of white noise, [k] each.
+    """
+
+    eigenvalues: np.ndarray
+    measured: statistics.Variances
+    expected: theory.WindowVariances
+    white: theory.WindowVariances
+
+
+def examine(problem: training.Problem, params: Any, folder: Path, name: str) -> Minima:
+    """Accuracy, leading eigenpairs and trace of the Hessian of all seeds' minima; resumable."""
+    curves = training.evaluators(problem)(params)
+    found = []
+    for seed in range(FLAGS.seeds):
+        place, one = folder / f"{name}_{seed}", jax.tree.map(lambda leaf, i=seed: leaf[i], params)
+        pairs = curvature.find(problem, one, place)
+        if not (place / "trace.npz").exists():
+            results.write_arrays(place / "trace.npz", **_trace(problem, one, pairs, seed))
+        found.append({"eigenvalues": pairs.values} | results.read_arrays(place / "trace.npz"))
+    return Minima(curves, **{key: np.stack([one[key] for one in found]) for key in found[0]})
+
+
+def _trace(problem: training.Problem, params: Any, pairs: Any, seed: int) -> dict[str, np.ndarray]:
+    """tr H = Σ λ_i + E z'PHPz with random signs z and P off the eigenvectors found.
+
+    The penalty adds 2c for every kernel weight, whatever the network: that part is left out. All
+    methods of a seed share the vectors, so that some of their error cancels in the differences.
+    """
+    matvec = hessian.hessian_vector_product(
+        problem.loss, params, problem.dataset.train, microbatch_size=FLAGS.microbatch_size
+    )
+    V, key = jnp.asarray(pairs.vectors), jax.random.fold_in(jax.random.key(FLAGS.seed), seed)
+    z = jax.random.rademacher(key, (PROBES, problem.dimension), jnp.float32)
+    z = z - trajectory.project(V.T, trajectory.project(V, z))
+    rest = np.array([jnp.vdot(one, matvec(one)) for one in z], np.float64)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    kernels = sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+    gradient = objective.full_gradient(
+        problem.loss, params, problem.dataset.train, FLAGS.microbatch_size
+    )
+    return {
+        "trace": pairs.values.sum() + rest.mean() - 2 * FLAGS.weight_decay * kernels,
+        "trace_error": rest.std(ddof=1) / np.sqrt(PROBES),
+        "gradient": np.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))),
+    }
+
+
+def windows(
+    problem: training.Problem, params: Any, deviations: np.ndarray, folder: Path, name: str
+) -> list[Window]:
+    """Injects noise at the minima and records --analysis_epochs along the eigenvectors.
+
+    The noise is on for --settle_epochs before, so that the recorded directions are stationary.
+
+    Args:
+        problem: model, loss and pictures.
+        params: the minima, every leaf [seeds, …].
+        deviations: σ, [seeds].
+        folder: of the run.
+        name: of the noise.
+    """
+    levels = np.repeat(deviations[:, None], FLAGS.settle_epochs, axis=1)
+    checkpoint = folder / "checkpoints" / f"shake_{name}.npz"
+    states = ways.descend(problem, name, params, levels, checkpoint, phase=2).states
+    record = trajectory.make_recorder(_advance(problem, name))
+    found = []
+    for seed in range(FLAGS.seeds):
+        place, sigma = folder / f"{name}_{seed}", float(deviations[seed])
+        pairs, path = curvature.load(place), folder / f"{name}_{seed}" / "velocities.npy"
+        if not path.exists():
+            state = jax.tree.map(lambda leaf, i=seed: leaf[i], states)
+            noise = (ways.noise_keys(2)[seed], jnp.float32(sigma))
+            velocities = _record(problem, record, state, noise, jnp.asarray(pairs.vectors))
+            results.write_array(path, velocities)
+        found.append(compare(pairs.values, np.load(path), sigma, LAWS[name]))
+    return found
+
+
+def _advance(problem: training.Problem, name: str) -> Any:
+    def advance(state: heavy_ball.TrainState, schedule: Any, examples: Any):
+        pictures, key, deviation = examples
+        optimizer = ways.optimizer_of(ways.METHODS[name].noise, FLAGS.epochs, key, deviation)
+        flat = trajectory.flat_record()
+        return heavy_ball.run_schedule(
+            problem.loss, optimizer, state, schedule, pictures, record=flat
+        )
+
+    return advance
+
+
+def _record(problem, record, state, noise, directions) -> np.ndarray:
+    """Velocities along the directions, float32 [T, k], one epoch of steps at a time."""
+    schedule = ways.full_batches(None, 0, problem.num_examples, FLAGS.batch_size)
+    velocities = []
+    for epoch in tqdm(range(FLAGS.analysis_epochs), "recording", unit="epoch"):
+        state, projected = record(state, schedule, (problem.dataset.train, *noise), directions)
+        losses = np.asarray(projected.losses)[None]
+        training.check_finite(losses, FLAGS.epochs + epoch, problem.steps_per_epoch)
+        velocities.append(np.asarray(projected.updates))
+    return np.concatenate(velocities)
+
+
+def compare(
+    eigenvalues: np.ndarray, velocities: np.ndarray, deviation: float, law: theory.Noise
+) -> Window:
+    """Measured variances of a window beside theory, per noise variance σ²; drops λ ≤ 0."""
+    positive = eigenvalues > 0
+    eigenvalues, velocities = eigenvalues[positive], velocities[:, positive]
+    weights = trajectory.displacements(velocities)
+    weight, velocity, time = statistics.variances(
+        *statistics.remove_drift(weights, velocities, "mean_velocity")
+    )
+    measured = statistics.Variances(weight / deviation**2, velocity / deviation**2, time)
+    expected, white = (
+        theory.window_variances(
+            eigenvalues, training.final_learning_rate(), FLAGS.momentum, one, len(velocities),
+            aligned=False,
+        )
+        for one in (law, theory.with_replacement())
+    )  # fmt: skip
+    return Window(eigenvalues, measured, expected, white)
