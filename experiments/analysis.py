@@ -1,11 +1,13 @@
 """From a recording to what the paper plots: statistics per direction, the theory beside them."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import flags
 
-from antisgd import statistics, theory
+from antisgd import results, statistics, theory
 from experiments import curvature, recording
 
 FLAGS = flags.FLAGS
@@ -58,6 +60,38 @@ class Analysis(NamedTuple):
     def autocorrelation(self) -> np.ndarray:
         """Mean over directions, [L] (Fig. 1)."""
         return self.autocorrelations.mean(axis=1, dtype=np.float64)
+
+
+# What `read` fills in: the structure of an Analysis.
+_THREE, _LAW = statistics.Variances(0, 0, 0), statistics.PowerLaw(0, 0, 0, 0, 0)
+_SPREAD = theory.WindowSpread(0, 0, 0, 0, 0)
+_NAMES = ("weight", "velocity")
+_EMPTY = Analysis(
+    0, 0, 0, 0, 0, 0, _THREE, _THREE, _THREE, 0, _THREE, _SPREAD, _SPREAD, 0,
+    dict.fromkeys(_NAMES, _LAW), dict.fromkeys(_NAMES, 0), 0, 0,
+)  # fmt: skip
+
+
+def write(path: Path, one: Analysis) -> None:
+    """Writes an analysis as .npz but for its autocorrelations, which are the bulk of it."""
+    nothing = np.zeros(0)
+    kept = one._replace(lags=nothing, autocorrelations=nothing, autocorrelation_theory=nothing)
+    leaves, _ = jax.tree.flatten_with_path(kept)
+    results.write_arrays(path, **{_name(place): leaf for place, leaf in leaves})
+
+
+def read(path: Path) -> Analysis:
+    """Reads what `write` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    arrays = results.read_arrays(path)
+    return jax.tree.map_with_path(lambda place, _: arrays[_name(place)], _EMPTY)
+
+
+def _name(place: Any) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")
 
 
 def noise_law(regime: str, num_examples: int) -> theory.Noise:

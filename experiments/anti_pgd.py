@@ -23,11 +23,11 @@ import numpy as np
 from absl import flags
 from scipy import stats
 
-from antisgd import data, models, results
+from antisgd import models, results
 from antisgd.plotting import injected as plots
 from experiments import anti_pgd_minima as minima
 from experiments import anti_pgd_training as ways
-from experiments import comparison, report, training
+from experiments import comparison, plan, report, start, training
 from experiments import flags as shared
 from experiments.comparison import mean_row, row
 
@@ -74,14 +74,12 @@ QUANTITIES = {
 def main(argv: Any) -> None:
     """Trains all ways, settles, examines the minima, injects noise there, writes the results."""
     del argv
-    shared.check()
     if FLAGS.epochs < 1:
         raise ValueError("--epochs=0 leaves no minibatch noise to match: give at least 1")
-    settings = shared.settings() | {name: FLAGS[name].value for name in OWN}
-    folder = results.open_run(Path(FLAGS.output_dir), settings, overwrite=FLAGS.overwrite)
-    problem = training.load_problem(models.lenet(), weight_decay=FLAGS.weight_decay)
-    results.check_fingerprint(folder, data.fingerprint(problem.dataset))
-    print(f"{training.plan(problem)} for each of {len(ways.METHODS) * FLAGS.seeds} networks")
+    own = {name: FLAGS[name].value for name in OWN}
+    problem, folder = start.start(models.lenet(), work=work, **own)
+    if FLAGS.plan:
+        return
     trained = ways.train(problem, folder)
     settled = ways.settle(problem, trained, folder)
     found = {name: minima.examine(problem, settled[name], folder, name) for name in settled}
@@ -92,6 +90,21 @@ def main(argv: Any) -> None:
     rows = minima_rows(found) + precision_rows(found)
     rows += noise_rows(trained) + window_rows(windows)
     _write(folder, rows, found, windows)
+
+
+def work(problem: training.Problem, folder: Path) -> plan.Work:
+    """Eigenpairs of every network; the descents say themselves how long they take."""
+    del problem
+    places = [folder / f"{name}_{i}" for name in ways.METHODS for i in range(FLAGS.seeds)]
+    return plan.Work(
+        pairs=FLAGS.eigenpairs,
+        directions=0,
+        periods=0,
+        train=False,
+        solves=sum(plan.missing(place / "eigenpairs.npz") for place in places),
+        records=0,
+        products=0,
+    )
 
 
 def minima_rows(found: dict[str, minima.Minima]) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ INJECTED = ("white_noise", "anti_correlated_noise", "strong_noise")
 
 def optimizer_of(noise: Any, epoch: Any, key: jax.Array, deviation: Any):
     """The noise of a `Method`, if it adds any, and heavy ball with the epoch's learning rate."""
-    descent = training.optimizer_at(epoch)
+    descent = training.optimizer_at(epoch, *training.hyperparameters())
     return descent if noise is None else optax.chain(noise(key, deviation), descent)
 
 
@@ -154,9 +154,8 @@ def descend(
         lambda p, key: heavy_ball.init(optimizer_of(method.noise, 0, key, jnp.float32(0)), p)
     )(params, keys)
     deviations, epochs, done = np.array(deviations, np.float32), deviations.shape[1], 0
-    if checkpoint.exists():
-        states, deviations, done = results.read_checkpoint(checkpoint, (states, deviations, 0))
-        states = jax.tree.map(jnp.asarray, states)
+    states, deviations, done = results.read_checkpoint(checkpoint, (states, deviations, 0))
+    states = jax.tree.map(jnp.asarray, states)
     draw = _schedules(method, problem.num_examples)
     run_epoch = _epoch_of(problem.loss, method.noise)
     bar = tqdm(range(int(done), epochs), checkpoint.stem, epochs, initial=int(done), unit="epoch")

@@ -88,7 +88,8 @@ def layer_hessian(problem: training.Problem, params: Any, folder: Path) -> np.nd
         found[first : first + BLOCK] = columns(block)[: n - first]
         if not np.isfinite(found).all():
             words = f"columns {first} to {first + BLOCK} of the layer's Hessian are not finite"
-            raise FloatingPointError(f"{words}; {training.stability(FLAGS.epochs)}")
+            bound = training.stability(FLAGS.epochs, *training.hyperparameters())
+            raise FloatingPointError(f"{words}; {bound}")
         bar.update(min(BLOCK, n - first))
         results.write_checkpoint(path, (found, first + BLOCK))
     bar.close()

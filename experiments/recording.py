@@ -187,9 +187,8 @@ def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
     """Losses [1, steps] from so many steps after θ_K on."""
     epoch, place = divmod(step, period.steps_per_epoch)
     training.check_finite(
-        losses, FLAGS.epochs + epoch, period.steps_per_epoch, [training.hyperparameters()],
-        first=place, seed=period.seed,
-    )  # fmt: skip
+        losses, FLAGS.epochs + epoch, period.steps_per_epoch, first=place, seed=period.seed
+    )
 
 
 def _advance(problem: training.Problem) -> Any:

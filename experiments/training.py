@@ -205,7 +205,7 @@ def check_finite(
     losses: np.ndarray,
     epoch: int,
     steps_per_epoch: int,
-    settings: Sequence[tuple[float, float]],
+    settings: Sequence[tuple[float, float]] | None = None,
     *,
     first: int = 0,
     seed: int | None = None,
@@ -216,7 +216,7 @@ def check_finite(
         losses: minibatch losses, [networks, steps].
         epoch: that they belong to.
         steps_per_epoch: M.
-        settings: η of the first epoch and β of each network.
+        settings: η of the first epoch and β of each network; the flags' for all by default.
         first: place of the first of them in the epoch.
         seed: of the network if it is one, else they are ordered regime by regime.
 
@@ -233,7 +233,7 @@ def check_finite(
         f"the loss of seed {network % FLAGS.seeds if seed is None else seed} is "
         f"{f'{value:.2g}' if np.isfinite(value) else 'not finite'} at step "
         f"{epoch * steps_per_epoch + first + step} (epoch {epoch}): "
-        f"{stability(epoch, *settings[network])}"
+        f"{stability(epoch, *(settings[network] if settings else hyperparameters()))}"
     )
 
 

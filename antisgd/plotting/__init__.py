@@ -5,6 +5,8 @@ The figures, by their number in the paper
     variances_figure          Fig. 2 and 7
     eigenvalue_density        Fig. 5
     training_curves           Fig. 8
+    variances_by_setting      Fig. 9
+    scales_figure             Fig. 10
     discarded_directions      Fig. 11
     leading_variances         Fig. 13
     noise_against_curvature   Fig. 14
@@ -23,6 +25,7 @@ from antisgd.plotting.figures import (
     training_curves,
     variances_figure,
 )
+from antisgd.plotting.hyperparameters import scale_panel, scales_figure, variances_by_setting
 from antisgd.plotting.panels import (
     accuracy_panel,
     autocorrelation_panel,
@@ -53,8 +56,11 @@ __all__ = [
     "noise_autocorrelation",
     "noise_panel",
     "projection_panel",
+    "scale_panel",
+    "scales_figure",
     "spectrum_panel",
     "training_curves",
+    "variances_by_setting",
     "variances_figure",
     "variances_panel",
 ]

@@ -1,0 +1,109 @@
+"""Hyper-parameters varied: variances by setting (Fig. 9), τ_SGD and λ_cross (Fig. 10)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from antisgd.plotting import panels
+from antisgd.plotting.figures import PAGE, _figure, _styled
+
+__all__ = ["scale_panel", "scales_figure", "variances_by_setting"]
+
+_SCALES = {
+    "limit": "$\\tau_\\mathrm{SGD}$ (update steps)",
+    "crossover": "$\\lambda_\\mathrm{cross}$",
+}
+
+
+def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) -> None:
+    """One scale against a hyper-parameter: Eq. 109, the window's theory, measured (Fig. 10).
+
+    Points are means over seeds with the seeds' standard deviation; for a single seed with the
+    error over its directions.
+
+    Args:
+        axis: where to draw.
+        x: values of the hyper-parameter, [n].
+        settings: [n] objects whose `expected`, `measured`, `window` and `error` hold the scales.
+        scale: "limit" or "crossover".
+    """
+    order = np.argsort(x)
+    x, settings = np.asarray(x)[order], [settings[i] for i in order]
+    axis.plot(x, [getattr(one.expected, scale) for one in settings], color=panels.THEORY,
+              label="theory (Eq. 109)")  # fmt: skip
+    axis.plot(x, [np.mean(getattr(one.window, scale)) for one in settings], "x--", markersize=4,
+              color=panels.WINDOW, linewidth=0.9, label="theory, finite window")  # fmt: skip
+    if scale == "limit":
+        every = [np.mean(one.measured.limit_of_all) for one in settings]
+        axis.plot(x, every, "o", mec=panels.TIME, mfc="none", markersize=5,
+                  label="measured, all directions")  # fmt: skip
+    values = np.array([np.mean(getattr(one.measured, scale)) for one in settings])
+    spread = [_spread(one, scale) for one in settings]
+    axis.errorbar(x, values, spread, fmt="o", color=panels.TIME, markersize=3, capsize=2,
+                  linewidth=0.9, label="measured", zorder=4)  # fmt: skip
+    axis.set(yscale="log", ylabel=_SCALES[scale])
+
+
+def _spread(one: Any, scale: str) -> float:
+    values = getattr(one.measured, scale)
+    return values.std(ddof=1) if len(values) > 1 else getattr(one.error, scale)[0]
+
+
+@_styled
+def scales_figure(varied: Mapping[str, tuple[np.ndarray, Sequence[Any]]]) -> Figure:
+    """Fig. 10: τ_SGD above, λ_cross below, a column for each hyper-parameter.
+
+    Args:
+        varied: axis label → values and, for each, what `scale_panel` reads; a label that begins
+            with "momentum" has a linear axis.
+    """
+    figure, axes = _figure(PAGE, 3.9, 2, len(varied), sharex="col", sharey="row")
+    for column, (label, (x, settings)) in zip(axes.T, varied.items(), strict=True):
+        for axis, scale in zip(column, _SCALES, strict=True):
+            scale_panel(axis, x, settings, scale)
+        column[1].set_xlabel(label)
+        if not label.startswith("momentum"):
+            column[1].set(xscale="log")
+            column[1].set_xticks(x, [f"{value:.2g}" for value in x], rotation=45)
+            column[1].xaxis.set_minor_formatter(NullFormatter())
+        column[0].label_outer()
+        column[1].label_outer()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+@_styled
+def variances_by_setting(
+    analyses: Mapping[str, Any], scales: Mapping[str, tuple[float, float]]
+) -> Figure:
+    """Fig. 9: variances above, correlation times below, a column for each setting.
+
+    Args:
+        analyses: column title → what `variances_figure` reads.
+        scales: column title → λ_cross and τ_SGD.
+    """
+    figure, axes = _figure(PAGE, 4.2, 2, len(analyses), sharex=True, sharey="row")
+    for (variance, time), (title, analysis) in zip(axes.T, analyses.items(), strict=True):
+        cross, limit = scales[title]
+        panels.variances_panel(variance, analysis, cross)
+        panels.correlation_time_panel(time, analysis, cross, limit)
+        variance.set_title(title, pad=14)
+        variance.label_outer()
+        time.label_outer()
+    figure.legend(*_names(*axes[:, 0]), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _names(variance: Axes, time: Axes) -> tuple[list[Any], list[str]]:
+    """One legend for all columns: without the exponents, which differ from column to column."""
+    named = {}
+    for axis, measured in ((variance, ""), (time, "$\\tau$")):
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            symbol, fitted, _ = label.partition(" \\propto")
+            label = measured if label == "measured" else label
+            named[f"{symbol}$, fitted" if fitted else label] = handle
+    return list(named.values()), list(named)

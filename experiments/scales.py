@@ -1,0 +1,215 @@
+"""τ_SGD and λ_cross as App. I determines them, measured and predicted, and their rows (Fig. 10)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from antisgd import statistics
+from experiments.comparison import exponent_row, mean_row, row
+
+# Eigenvalues whose correlation times make the fitted line.
+LEADING = 20
+
+
+class Scales(NamedTuple):
+    """The two scales, of one network or [networks]; nan where the directions do not give one.
+
+    Attributes:
+        limit: τ_SGD, the mean correlation time of the directions below the theoretical λ_cross.
+        limit_of_all: the same over all directions.
+        crossover: λ where the line through the leading directions reaches `limit`.
+    """
+
+    limit: Any
+    limit_of_all: Any
+    crossover: Any
+
+
+class Comparison(NamedTuple):
+    """One setting's scales.
+
+    Attributes:
+        expected: of Eq. 109.
+        measured: [seeds] each.
+        window: what App. I makes of the finite-window theory at the same eigenvalues, [seeds].
+        stationary: what it makes of Eq. 6 there, [seeds].
+        error: standard errors of `measured` over the directions of each network, [seeds].
+        above: directions above the theoretical λ_cross, [seeds].
+    """
+
+    expected: Scales
+    measured: Scales
+    window: Scales
+    stationary: Scales
+    error: Scales
+    above: np.ndarray
+
+
+def determine(
+    eigenvalues: np.ndarray, correlation_times: np.ndarray, expected: float
+) -> tuple[Scales, Scales]:
+    """τ_SGD and λ_cross from the plot of correlation times against eigenvalues (App. I).
+
+    τ_SGD is a mean over directions; λ_cross is where the straight line through the 20 largest
+    eigenvalues in the log–log plot meets it. Applied to the correlation times of a theory it
+    says what the procedure makes of that theory.
+
+    Args:
+        eigenvalues: λ > 0, [k].
+        correlation_times: τ, update steps, [k].
+        expected: the theoretical λ_cross (Eq. 109b), below which τ_SGD is taken.
+
+    Returns:
+        The scales and their standard errors for independent directions.
+
+    Raises:
+        ValueError: fewer than three directions.
+    """
+    limit, limit_error = _mean(correlation_times[eigenvalues < expected])
+    limit_of_all, error_of_all = _mean(correlation_times)
+    leading = np.argsort(eigenvalues)[::-1][:LEADING]
+    line = statistics.fit_power_law(eigenvalues[leading], correlation_times[leading])
+    crossover = crossover_error = np.nan
+    # Leading directions whose times do not fall with λ lie below the crossover themselves.
+    if line.exponent + 2 * line.exponent_error < 0:
+        crossover = np.exp(np.log(limit / line.prefactor) / line.exponent)
+        # The line's own error there, and that of the height at which it is cut.
+        apart = np.sqrt(np.mean(np.log(eigenvalues[leading] / crossover) ** 2))
+        height = np.hypot(line.exponent_error * apart, limit_error / limit)
+        crossover_error = crossover * height / -line.exponent
+    found = Scales(limit, limit_of_all, crossover)
+    return found, Scales(limit_error, error_of_all, crossover_error)
+
+
+def _mean(times: np.ndarray) -> tuple[float, float]:
+    if times.size < 2:
+        return (times[0], np.nan) if times.size else (np.nan, np.nan)
+    return times.mean(), times.std(ddof=1) / np.sqrt(times.size)
+
+
+def compare(analyses: Sequence[Any], limit: float, crossover: float) -> Comparison:
+    """The scales of a setting's networks, measured and predicted, beside Eq. 109.
+
+    Args:
+        analyses: one `analysis.Analysis` a seed.
+        limit: τ_SGD of Eq. 109a.
+        crossover: λ_cross of Eq. 109b.
+    """
+
+    def of(name):
+        pairs = [
+            determine(one.eigenvalues, getattr(one, name).correlation_time, crossover)
+            for one in analyses
+        ]
+        values, errors = np.moveaxis(np.array(pairs, np.float64), 0, -1)
+        return Scales(*values), Scales(*errors)
+
+    measured, error = of("measured")
+    above = np.array([np.sum(one.eigenvalues >= crossover) for one in analyses])
+    return Comparison(
+        expected=Scales(limit, limit, crossover), measured=measured, error=error,
+        window=of("window")[0], stationary=of("stationary")[0], above=above,
+    )  # fmt: skip
+
+
+# Name in the ids, words and unit of each.
+QUANTITIES = {
+    "limit": ("tau_sgd", "tau_SGD, mean below the crossover", "steps"),
+    "limit_of_all": ("tau_sgd_all", "tau_SGD, mean over all directions", "steps"),
+    "crossover": ("lambda_cross", "lambda_cross, from the 20 leading directions", "1"),
+}
+
+
+def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]]:
+    """Fig. 10 at one setting: each scale beside Eq. 109, and over the finite-window theory."""
+    rows = []
+    for field, (name, quantity, unit) in QUANTITIES.items():
+        values = getattr(one.measured, field)
+        if not np.isfinite(values).all():
+            continue
+        expected, window = getattr(one.expected, field), getattr(one.window, field)
+        made = mean_row(
+            f"{name}_{label}", "Fig. 10", f"{quantity}, {words}", values, unit=unit,
+            paper=expected, note=_note(one, field),
+        )  # fmt: skip
+        ratio = mean_row(
+            f"{name}_over_window_{label}", "Fig. 10",
+            f"{quantity}, over that of the finite-window theory, {words}", values / window,
+        )  # fmt: skip
+        if values.size == 1:
+            made["here_error"] = float(getattr(one.error, field)[0])
+            ratio["here_error"] = made["here_error"] / float(window[0])
+        rows += [made, ratio] if np.isfinite(window).all() else [made]
+    return rows
+
+
+def _note(one: Comparison, field: str) -> str:
+    values, window = getattr(one.measured, field), getattr(one.window, field)
+    expected = getattr(one.expected, field)
+    stationary = getattr(one.stationary, field).mean()
+    spread = "error over directions"
+    if values.size > 1:
+        spread = f"spread over seeds {values.std(ddof=1) / values.mean():.1%}"
+    return (
+        f"paper: Eq. 109; off by {values.mean() / expected - 1:+.1%}, from the finite-window "
+        f"theory's {window.mean():.4g} by {np.mean(values / window) - 1:+.1%}; {spread}; Eq. 6 "
+        f"gives {stationary:.4g}; {np.mean(one.above):.4g} directions above the crossover"
+    )
+
+
+def grid_rows(varied: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]]:
+    """What holds over settings: the scaling with Eq. 109, deviations beside the seeds' spread.
+
+    Args:
+        varied: hyper-parameter → its settings; one setting may stand in several lists.
+    """
+    distinct = list({id(one): one for ones in varied.values() for one in ones}.values())
+    rows = []
+    for field in ("limit", "crossover"):
+        for parameter, ones in varied.items():
+            rows += _exponent_rows(field, parameter, ones)
+        rows += _deviation_rows(field, distinct)
+    return rows
+
+
+def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
+    name, quantity, _ = QUANTITIES[field]
+    expected = np.array([getattr(one.expected, field) for one in ones])
+    values = np.array([getattr(one.measured, field).mean() for one in ones])
+    known = np.isfinite(values)
+    if known.sum() < 3 or np.ptp(expected[known]) == 0:
+        return []
+    law = statistics.fit_power_law(expected[known], values[known])
+    words = f"exponent of {quantity}, against Eq. 109 as the {parameter} varies"
+    identifier = f"{name}_exponent_{parameter.replace(' ', '_')}"
+    return [exponent_row(identifier, "Fig. 10", words, law, paper=1.0)]
+
+
+def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Root mean squares over settings: off Eq. 109, off the window's theory, over the seeds."""
+    name, quantity, _ = QUANTITIES[field]
+    off = {"eq109": [], "window": [], "seeds": []}
+    for one in ones:
+        values = getattr(one.measured, field)
+        off["eq109"].append(values.mean() / getattr(one.expected, field) - 1)
+        off["window"].append(np.mean(values / getattr(one.window, field)) - 1)
+        if values.size > 1:
+            off["seeds"].append(values.std(ddof=1) / values.mean())
+    rows = []
+    for reference, words in _REFERENCES.items():
+        numbers = np.array(off[reference])
+        numbers = numbers[np.isfinite(numbers)]
+        if numbers.size:
+            quantity_off = f"{quantity}, root mean square over settings of its {words}"
+            here = np.sqrt(np.mean(numbers**2))
+            identifier = f"{name}_off_{reference}"
+            rows.append(row(identifier, "Fig. 10", quantity_off, here, n=numbers.size))
+    return rows
+
+
+_REFERENCES = {
+    "eq109": "relative deviation from Eq. 109",
+    "window": "relative deviation from the finite-window theory",
+    "seeds": "relative spread over seeds",
+}
