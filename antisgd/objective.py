@@ -120,14 +120,20 @@ def full_gradient(
     indices = jnp.arange(count * size).reshape(count, size)
 
     @jax.default_matmul_precision("highest")
-    def add(total, rows):
+    def add(carry, rows):
         weights = (rows < num_examples).astype(jnp.float32)
         batch = jax.tree.map(lambda array: array[jnp.minimum(rows, num_examples - 1)], examples)
         gradient = jax.grad(loss)(params, batch, weights)
         share = jnp.sum(weights) / num_examples
-        return jax.tree.map(lambda t, g: t + share * g, total, gradient), None
+        # Kahan's sum: the error does not grow with the number of microbatches.
+        total, lost = carry
+        terms = jax.tree.map(lambda g, less: share * g - less, gradient, lost)
+        raised = jax.tree.map(jnp.add, total, terms)
+        lost = jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
+        return (raised, lost), None
 
-    return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), indices)[0]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, (zeros, zeros), indices)[0][0]
 
 
 def _count(examples: Any, microbatch_size: int) -> int:

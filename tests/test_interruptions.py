@@ -29,11 +29,11 @@ DOOMS = (
 )
 
 
-def live(folder, flags, doom=None):
+def live(folder, flags, doom=None, devices=1):
     """One process to its end: exit code and words."""
     cache, log = folder.parent / "cache", folder.parent / "words"
     arguments = (*flags, f"--output_dir={folder}")
-    process = CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom))
+    process = CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom, devices))
     process.start()
     process.join()
     return process.exitcode, log.read_text()

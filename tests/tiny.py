@@ -66,9 +66,10 @@ def shrink(patch):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 
-def run(arguments, cache, log, doom=None):
+def run(arguments, cache, log, doom=None, devices=1):
     """The experiment as the work of a process of its own, its words in a file."""
-    os.environ |= {"ANTISGD_CACHE_DIR": str(cache), "XLA_FLAGS": QUICK_TO_COMPILE}
+    split = f"--xla_force_host_platform_device_count={devices}"
+    os.environ |= {"ANTISGD_CACHE_DIR": str(cache), "XLA_FLAGS": f"{QUICK_TO_COMPILE} {split}"}
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(words, 1)
     os.dup2(words, 2)
