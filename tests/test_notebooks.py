@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 ADDRESS = re.search("repository-code: (.*)", (ROOT / "CITATION.cff").read_text())[1]
 # Replacements that make a notebook a matter of seconds.
 SMALL = {
-    "theory": {"M = 1000  #": "M = 40  #", "EPOCHS = 20  #": "EPOCHS = 2  #"},
+    "theory": {"M = 1000  #": "M = 400  #", "EPOCHS = 20  #": "EPOCHS = 1  #"},
     "own_model": {
         "N, S = 2000, 40  #": "N, S = 24, 8  #",
         "TRAIN_EPOCHS, RECORDED_EPOCHS = 300, 300": "TRAIN_EPOCHS, RECORDED_EPOCHS = 2, 3",
