@@ -179,7 +179,8 @@ for name, state in states.items():
 # Correlation times τ = 2σ_θ²/σ_v² against curvature, with the mean velocity removed, beside the
 # theory of the same window. The theory takes the noise for independent of the weights. Batches of
 # S = 8 of N = 400 examples are too small for that here: with them the flat directions come out a
-# fifth to a third longer than predicted.
+# fifth to a third longer than predicted. (The second and the third model end in the same minimum:
+# their points coincide.)
 
 # %%
 M, T = N // S, RECORDED_EPOCHS * (N // S)

@@ -125,8 +125,9 @@ plt.show()
 
 # %% [markdown]
 # ## Sampling schemes
-# The weight variance over that with replacement. Flip-flop is quieter still in flat directions;
-# batches that take what a partial last batch leaves are noisier.
+# The weight variance over that with replacement. A partial last batch leaves a little white noise,
+# which shows in the flattest directions; flip-flop ends where fresh orders do; one order for ever
+# halves the variance there.
 
 # %%
 N, S = 50 * M - 20, 50
@@ -148,7 +149,8 @@ plt.show()
 # %% [markdown]
 # ## Optimisers
 # `from_optax` reads any linear optimiser off its update. The curves are stationary weight variances
-# without replacement; the averaged weights are the last component of the state.
+# without replacement; the averaged weights are the last component of the state. At equal η/(1−β)
+# momentum hardly matters; averaging the weights does.
 
 # %%
 heavy_ball = theory.from_optax(optax.sgd(ETA, momentum=BETA))
