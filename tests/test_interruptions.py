@@ -1,6 +1,5 @@
 """Runs that are killed at random moments end with the bits of one that nobody disturbed."""
 
-import multiprocessing
 import signal
 import time
 from collections import Counter
@@ -13,9 +12,6 @@ from experiments import interruption
 from tests import tiny
 from tests.test_experiments import arrays_of
 
-# A server that has everything imported forks the processes: each dies and starts for itself.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.tiny"])
 SHORT = (*tiny.FLAGS, "--stages=train,eigenpairs,analysis", "--sampling=without_replacement")
 # With a basis that is restarted, which is written anew then.
 LONG = (
@@ -33,7 +29,7 @@ def live(folder, flags, doom=None, devices=1):
     """One process to its end: exit code and words."""
     cache, log = folder.parent / "cache", folder.parent / "words"
     arguments = (*flags, f"--output_dir={folder}")
-    process = CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom, devices))
+    process = tiny.CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom, devices))
     process.start()
     process.join()
     return process.exitcode, log.read_text()

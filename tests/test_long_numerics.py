@@ -82,9 +82,9 @@ def test_losses_over_many_microbatches(million):
     assert found.accuracy == 1
 
 
-def recorded(folder, chunk, microbatch_size, monkeypatch):
+def recorded(folder, chunk, microbatch_size):
     with tiny.given(f"--microbatch_size={microbatch_size}"):
-        monkeypatch.setattr(recording, "CHUNK_STEPS", chunk)
+        recording.CHUNK_STEPS = chunk
         problem, key = tiny.problem(), jax.random.key(0)
         state = heavy_ball.init(training.optimizer_at(0), problem.init(key))
         directions = np.linalg.qr(np.random.default_rng(2).normal(size=(650, 3)))[0].T
@@ -97,9 +97,9 @@ def recorded(folder, chunk, microbatch_size, monkeypatch):
         return found, plan.disk(problem, work) - plan.disk(problem, work._replace(periods=0))
 
 
-def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path, monkeypatch):
-    first, planned = recorded(tmp_path / "first", 10, 60, monkeypatch)
-    other, _ = recorded(tmp_path / "other", 3, 7, monkeypatch)
+def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path):
+    first, planned = recorded(tmp_path / "first", 10, 60)
+    other, _ = recorded(tmp_path / "other", 3, 7)
     # Each of 30 steps rounds the weights, of norm 2.5.
     norm = np.linalg.norm(jax.flatten_util.ravel_pytree(first.final)[0])
     rounding = 30 * np.finfo(np.float32).eps * norm

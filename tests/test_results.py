@@ -1,16 +1,15 @@
 """Run folders: files are whole or absent, settings are compared, arrays come back bit for bit."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import resource
+import time
 
 import numpy as np
 import pytest
 
 from antisgd import results
 from antisgd.results import files
+from tests import tiny
 
 
 def test_a_folder_with_the_same_settings_goes_on(tmp_path):
@@ -75,9 +74,116 @@ def test_checkpoints_come_back_bit_for_bit_and_misfits_are_refused(tmp_path):
     assert tuple(map(float, read["b"])) == (1, 2.5)
     with pytest.raises(ValueError, match="does not fit this run"):
         results.read_checkpoint(path, {"a": np.zeros((4, 2)), "b": (1, 2.5)})
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged"):
-        results.read_checkpoint(path, tree)
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_checkpoint_that_is_not_whole_is_ignored_and_said(tmp_path, caplog, kept):
+    path, template = tmp_path / "checkpoint.npz", {"a": np.zeros(50)}
+    assert results.read_checkpoint(path, template) is template
+    assert not caplog.messages
+    results.write_checkpoint(path, {"a": np.ones(50)})
+    path.write_bytes(path.read_bytes()[:kept])
+    assert results.read_checkpoint(path, template) is template
+    (words,) = caplog.messages
+    assert words.startswith(f"{path} is damaged") and words.endswith("the checkpoint is ignored")
+
+
+def test_what_was_cut_short_is_removed_and_said(tmp_path, caplog):
+    folder = results.open_run(tmp_path / "run", {"seed": 1})
+    (folder / "checkpoints").mkdir()
+    torn = folder / "checkpoints" / "training.npz.partial"
+    torn.write_bytes(b"half")
+    results.open_run(folder, {"seed": 1})
+    assert caplog.messages == [f"{torn} was cut short by a stop and is ignored"]
+    assert not torn.exists()
+
+
+def test_killed_before_its_first_file_a_run_starts_all_the_same(tmp_path):
+    (tmp_path / "config.json.partial").write_bytes(b"{")
+    results.open_run(tmp_path, {"seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "thesis.partial").touch()
+    with pytest.raises(ValueError, match="not a run folder"):
+        results.open_run(tmp_path, {"seed": 1})
+    assert (tmp_path / "thesis.partial").exists()
+
+
+def test_killed_in_the_midst_of_overwriting_it_can_be_overwritten_again(tmp_path, monkeypatch):
+    folder = results.open_run(tmp_path / "run", {"seed": 1})
+    for name in ("a", "z"):
+        results.write_text(folder / name / "old.txt", "old")
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        results.open_run(folder, {"seed": 2}, overwrite=True)
+    results.open_run(folder, {"seed": 2}, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"settings": 1}', "{", ""])
+def test_a_strange_config_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json is"):
+        results.open_run(tmp_path, {"seed": 1})
+    assert (tmp_path / "config.json").read_text() == content
+
+
+WRITERS = {
+    "arrays": lambda path: results.write_arrays(path, a=np.ones(10_000)),
+    "array": lambda path: results.write_array(path, np.ones(10_000)),
+    "recording": lambda path: results.open_recording(path, (100, 100)),
+    "text": lambda path: results.write_text(path, "word" * 10_000),
+    "rows": lambda path: results.write_rows(path, np.ones((100, 100)), 0),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_named_and_costs_nothing_that_was_there(tmp_path, writer):
+    """A limit on the size of files stands for the full disk: the system refuses the write."""
+    path = tmp_path / "file"
+    if writer != "rows":
+        path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(OSError, match=f"^cannot write {path} .*: free some space") as found:
+            WRITERS[writer](path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(found.value)
+    assert writer == "rows" or path.read_bytes() == b"old"
+    assert list(tmp_path.glob("*.partial")) == []
+    WRITERS[writer](path)
+
+
+def test_a_recording_is_on_disk_before_it_is_filled(tmp_path):
+    """A mapped hole in a file meets a full disk as a crash."""
+    path = tmp_path / "velocities.npy"
+    results.open_recording(path, (1000, 300))
+    assert path.stat().st_blocks * 512 >= 1000 * 300 * 4
+
+
+@pytest.mark.parametrize("content", [b"", b"no numpy file", None], ids=["empty", "text", "short"])
+def test_a_damaged_recording_is_noticed(tmp_path, content):
+    path = tmp_path / "velocities.npy"
+    results.open_recording(path, (10, 3))[:] = 1
+    assert results.holds(path, (10, 3))
+    path.write_bytes(path.read_bytes()[:-4] if content is None else content)
+    assert not results.holds(path, (10, 3))
+    with pytest.raises(ValueError, match="velocities.npy is damaged .*: remove it and run again"):
+        results.read_array(path)
+
+
+def test_objects_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        results.write_array(tmp_path / "array.npy", np.array([{}], object))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_pickle_is_read(tmp_path):
@@ -114,28 +220,18 @@ def test_json_holds_no_nan(tmp_path):
     assert results.read_json(path) == [{"here": None, "n": 3, "error": 0.5}]
 
 
-WRITER = """
-import sys, numpy as np, pathlib
-from antisgd import results
-from antisgd.results import files
-path = pathlib.Path(sys.argv[1])
-for i in range(10**6):
-    results.write_array(path, np.full(200_000, i))
-    if i == 0: print("first", flush=True)
-"""
-
-
 def test_killed_while_writing_the_file_is_whole(tmp_path):
-    """SIGKILL at three random moments: what is there is always one of the arrays, complete."""
-    rng = np.random.default_rng(0)
-    path = tmp_path / "array.npy"
-    command = [sys.executable, "-c", WRITER, str(path)]
-    for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()
-        signal.sigtimedwait([], rng.uniform(0, 0.1))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+    """SIGKILL at random moments: what is there is always one of the arrays, complete."""
+    rng, path = np.random.default_rng(0), tmp_path / "array.npy"
+    for _ in range(5):
+        path.unlink(missing_ok=True)
+        process = tiny.CONTEXT.Process(target=tiny.write_forever, args=(path,))
+        process.start()
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.join()
         array = np.load(path)
         assert array.shape == (200_000,)
         assert len(np.unique(array)) == 1

@@ -5,6 +5,7 @@ that there is much to interrupt, to lose and to write amiss, and little to wait 
 """
 
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,10 +17,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from antisgd import models
+from antisgd import models, results
 from experiments import curvature, flags, lenet, recording, training, validity
 
 FLAGS = (
@@ -29,6 +31,10 @@ FLAGS = (
 
 # Half of the compile time, and programs that are slower, which does not matter here.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
+
+# A server that has all of this imported forks the processes: each lives and dies for itself.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.tiny"])
 
 
 class Doom(NamedTuple):
@@ -99,6 +105,12 @@ def main(folder, *arguments):
 def problem():
     """The loss and the pictures of the flags given."""
     return training.load_problem(network(), weight_decay=1e-4)
+
+
+def write_forever(path):
+    """Arrays of one number each, one after the other."""
+    for number in itertools.count():
+        results.write_array(path, np.full(200_000, number))
 
 
 def _await(doom):
