@@ -233,7 +233,7 @@ def check_finite(
         f"the loss of seed {network % FLAGS.seeds if seed is None else seed} is "
         f"{f'{value:.2g}' if np.isfinite(value) else 'not finite'} at step "
         f"{epoch * steps_per_epoch + first + step} (epoch {epoch}): "
-        f"{stability(epoch, *(settings[network] if settings else hyperparameters()))}"
+        f"{stability(epoch, *(hyperparameters() if settings is None else settings[network]))}"
     )
 
 

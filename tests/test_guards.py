@@ -57,7 +57,8 @@ def test_the_very_last_update_is_looked_at_too(tmp_path, monkeypatch):
 def recorded(folder, seed=3):
     problem = tiny.problem()
     key = jax.random.key(0)
-    state = heavy_ball.init(training.optimizer_at(0), problem.init(key))
+    optimizer = training.optimizer_at(0, *training.hyperparameters())
+    state = heavy_ball.init(optimizer, problem.init(key))
     directions = np.eye(2, problem.dimension, dtype=np.float32)
     return recording.record(
         problem, state, directions, np.ones(2), regime="without_replacement", key=key,

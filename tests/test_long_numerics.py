@@ -86,7 +86,8 @@ def recorded(folder, chunk, microbatch_size):
     with tiny.given(f"--microbatch_size={microbatch_size}"):
         recording.CHUNK_STEPS = chunk
         problem, key = tiny.problem(), jax.random.key(0)
-        state = heavy_ball.init(training.optimizer_at(0), problem.init(key))
+        optimizer = training.optimizer_at(0, *training.hyperparameters())
+        state = heavy_ball.init(optimizer, problem.init(key))
         directions = np.linalg.qr(np.random.default_rng(2).normal(size=(650, 3)))[0].T
         directions = directions.astype(np.float32)
         found = recording.record(

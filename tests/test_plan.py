@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 
 from antisgd import data, models, results
 from experiments import flags as shared
-from experiments import plan, timing, training
+from experiments import plan, recording, timing, training
 from tests import tiny
 
 FLAGS = flags.FLAGS
@@ -53,7 +53,7 @@ def test_the_papers_size_in_numbers(paper, tmp_path):
     assert items["pictures"].device == 4 * (110_000 * 3072 + 110_000)
     assert items["networks"].device == 4 * 4 * D
     assert items["eigenpairs"].device == 4 * D * (BASIS + K)
-    assert items["recording"].device == 4 * D * (K + 3 * 100)
+    assert items["recording"].device == 4 * D * (K + 2 * recording.CHUNK_STEPS)
     # Both regimes' weights in float64 and noise, and four float64 arrays to work in.
     assert items["recording"].host == T * K * (2 * 12 + 4 * 8)
     recorded = 2 * T * K * (3 * 4 + 12)
@@ -115,7 +115,7 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     assert times["training"] == pytest.approx(100 * 1000 * 0.01)
     orthogonalised = (4 * BASIS**2 + 2 * BASIS * K) * D / 1e12
     assert times["eigenpairs"] == pytest.approx((BASIS + 56) * 2 + orthogonalised)
-    period = T * 0.01 + (T + 21) * 1.0 + 3 * 2 * T * K * D / 1e12
+    period = T * 0.01 + (T + 21) * 1.0 + 2 * 2 * T * K * D / 1e12
     assert times["recording"] == pytest.approx(2 * period)
     assert times["other products"] == pytest.approx(216 * 2)
     for name in ("training.npz", "validity.npz", "density.npz"):

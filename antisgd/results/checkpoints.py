@@ -92,6 +92,8 @@ def write_rows(path: Path, rows: np.ndarray, start: int) -> None:
     """Writes float32 rows [n, d] from row `start` on into a raw file that grows."""
     data = np.ascontiguousarray(rows, dtype=np.float32)
     mode = "r+b" if path.exists() else "w+b"
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with full_disk_named(path), open(path, mode) as file:
         file.seek(start * data.shape[1] * data.itemsize)
         file.write(data.tobytes())
