@@ -198,6 +198,8 @@ for axis, (name, one) in zip(axes, recorded.items(), strict=True):
         window=theory.window_variances(*window, start=start),
         spread=theory.window_spread(*window, start=start, quantiles=(0.025, 0.975)),
         drift_share=statistics.drift_share(weights),
+        unconverged=~pairs.converged[used],
+        blurred=np.flatnonzero(used) >= pairs.certificate.identifiable,
     )
     plotting.correlation_time_panel(axis, analysis, cross, limit)
     axis.set_title(name, pad=14)

@@ -21,7 +21,7 @@ LONG = (
 DOOMS = (
     tiny.Doom(writes=6, seconds=0.01),
     tiny.Doom(writes=20, torn=True),
-    tiny.Doom(writes=55, number=signal.SIGTERM),
+    tiny.Doom(writes=130, number=signal.SIGTERM),
 )
 
 
