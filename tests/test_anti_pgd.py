@@ -125,6 +125,7 @@ def finished(tmp_path_factory):
     return base / "run"
 
 
+@pytest.mark.slow
 def test_all_ways_are_compared_with_errors_over_seeds(finished):
     rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
     for key in ("test_accuracy", "train_loss", "trace", "largest_eigenvalue"):
@@ -150,6 +151,7 @@ def deviations(finished, name):
     return next(array for array in kept.values() if array.shape == (SEEDS, EPOCHS))
 
 
+@pytest.mark.slow
 def test_injected_noise_is_matched_to_the_minibatches_of_the_same_seed(finished):
     """σ² of the first epoch by its definition, (1/S − 1/N) tr C₀/d at the initial weights."""
     dataset, model = data.load("synthetic", num_examples=N, seed=0), models.lenet()

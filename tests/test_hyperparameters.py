@@ -164,6 +164,7 @@ def finished(tmp_path_factory):
     return base
 
 
+@pytest.mark.slow
 def test_each_setting_has_a_folder_and_no_eigenvectors_are_left(finished):
     folder = finished / "run"
     assert {path.name for path in folder.iterdir() if "=" in path.name} == SETTINGS
@@ -179,12 +180,14 @@ def test_each_setting_has_a_folder_and_no_eigenvectors_are_left(finished):
     assert "<html" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_settings_of_one_batch_size_share_their_programs(finished):
     """η and β are no constants of the compiled programs: one of each kind a batch size."""
     kept = [path.name.split("-")[0] for path in (finished / "cache").glob("*-cache")]
     assert kept.count("jit_run_epoch") == kept.count("jit_record") == 2
 
 
+@pytest.mark.slow
 def test_the_theory_is_that_of_a_smaller_last_batch(finished):
     """60 = 8·7 + 4: nine steps an epoch, of which the last has four pictures."""
     place = finished / "run" / "learning_rate=0.01,momentum=0.9,batch_size=7" / "seed_0"
@@ -201,6 +204,7 @@ def test_the_theory_is_that_of_a_smaller_last_batch(finished):
     assert row["here"] == pytest.approx(measured) and f"off by {off:+.1%}" in row["note"]
 
 
+@pytest.mark.slow
 def test_settings_of_one_batch_size_are_trained_each_with_its_own_momentum(finished):
     """Seed by seed from the same weights; over few steps a larger β moves farther from them."""
     params = {
@@ -216,6 +220,7 @@ def test_settings_of_one_batch_size_are_trained_each_with_its_own_momentum(finis
         assert moved[1] < moved[0] < 0.2 * np.linalg.norm(fast[0] - fast[1])
 
 
+@pytest.mark.slow
 def test_a_finished_setting_is_skipped_and_a_missing_one_made_again_to_the_bit(finished):
     folder = finished / "run"
     paths = sorted(folder.glob("*/seed_0/analysis.npz"))

@@ -48,6 +48,7 @@ def check(folder):
     assert weights.shape == (31, 6)
 
 
+@pytest.mark.slow
 def test_a_toy_run_has_the_figures_and_rows_of_app_k(tmp_path):
     check(run(tmp_path, "models.resnet20 = models.lenet"))
 
