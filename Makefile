@@ -8,7 +8,7 @@ demo: env
 	$(BIN)/python -m experiments.lenet --flagfile=experiments/presets/demo.flags
 
 test: env lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	$(BIN)/ruff check .
