@@ -53,7 +53,7 @@ class Window(NamedTuple):
     """
 
     eigenvalues: np.ndarray
-    measured: statistics.Variances
+    measured: statistics.MeasuredVariances
     expected: theory.WindowVariances
     white: theory.WindowVariances
 
@@ -83,7 +83,7 @@ def _trace(problem: training.Problem, params: Any, pairs: Any, seed: int) -> dic
     V, key = jnp.asarray(pairs.vectors), jax.random.fold_in(jax.random.key(FLAGS.seed), seed)
     z = jax.random.rademacher(key, (PROBES, problem.dimension), jnp.float32)
     z = z - trajectory.project(V.T, trajectory.project(V, z))
-    rest = np.array([jnp.vdot(one, matvec(one)) for one in z], np.float64)
+    rest = np.asarray(_quadratic_forms(matvec, z), np.float64)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
     gradient = objective.full_gradient(
@@ -94,6 +94,12 @@ def _trace(problem: training.Problem, params: Any, pairs: Any, seed: int) -> dic
         "trace_error": rest.std(ddof=1) / np.sqrt(PROBES),
         "gradient": np.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))),
     }
+
+
+@jax.jit
+def _quadratic_forms(matvec: Any, z: jax.Array) -> jax.Array:
+    """z'Hz of every row."""
+    return jax.lax.map(lambda one: jnp.vdot(one, matvec(one)), z, batch_size=4)
 
 
 def windows(
@@ -161,7 +167,7 @@ def compare(
     weight, velocity, time = statistics.variances(
         *statistics.remove_drift(weights, velocities, "mean_velocity")
     )
-    measured = statistics.Variances(weight / deviation**2, velocity / deviation**2, time)
+    measured = statistics.MeasuredVariances(weight / deviation**2, velocity / deviation**2, time)
     expected, white = (
         theory.window_variances(
             eigenvalues, training.final_learning_rate(), FLAGS.momentum, one, len(velocities),

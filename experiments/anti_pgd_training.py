@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
 from antisgd import ensemble, heavy_ball, injection, objective, results, sampling
-from experiments import analysis, training
+from experiments import analysis, interruption, training
 
 FLAGS = flags.FLAGS
 
@@ -160,18 +160,22 @@ def descend(
     run_epoch = _epoch_of(problem.loss, method.noise)
     bar = tqdm(range(int(done), epochs), checkpoint.stem, epochs, initial=int(done), unit="epoch")
     saved = time.monotonic()
-    for epoch in bar:
-        if measure is not None:
-            deviations[:, epoch] = measure(states.params)
-        schedules, now = draw(keys, first + epoch), first + epoch
-        states, losses = run_epoch(
-            states, schedules, keys, deviations[:, epoch], now, problem.dataset.train
-        )
-        training.check_finite(np.asarray(losses), now, problem.steps_per_epoch)
-        bar.set_postfix_str(f"loss {losses.mean():.3g}")
-        if time.monotonic() - saved > training.CHECKPOINT_SECONDS or epoch == epochs - 1:
-            results.write_checkpoint(checkpoint, (states, deviations, epoch + 1))
-            saved = time.monotonic()
+    with interruption.postponed() as asked:
+        for epoch in bar:
+            if measure is not None:
+                deviations[:, epoch] = measure(states.params)
+            schedules, now = draw(keys, first + epoch), first + epoch
+            states, losses = run_epoch(
+                states, schedules, keys, deviations[:, epoch], now, problem.dataset.train
+            )
+            training.check_finite(np.asarray(losses), now, problem.steps_per_epoch)
+            bar.set_postfix_str(f"loss {losses.mean():.3g}")
+            ending = epoch == epochs - 1 or asked()
+            if ending or time.monotonic() - saved > training.CHECKPOINT_SECONDS:
+                results.write_checkpoint(checkpoint, (states, deviations, epoch + 1))
+                saved = time.monotonic()
+            if ending:
+                break
     return Descent(states, deviations)
 
 

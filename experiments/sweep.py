@@ -6,7 +6,7 @@
 
 A point is the ordinary command in a process of its own; one that is finished is skipped, one that
 was stopped goes on. --engine=here runs one after the other, local several at a time and slurm on
-a cluster, both through submitit (local starts all points at once) (`pip install 'antisgd[sweep]'`).
+a cluster, both through submitit (local starts all points at once) (`pip install submitit`).
 """
 
 import csv
@@ -90,7 +90,7 @@ def run_submitted(waiting: list[Point], engine: str, sweep_dir: Path, hours: flo
         import submitit
     except ImportError as error:
         raise ValueError(
-            f"--engine={engine} needs submitit: pip install 'antisgd[sweep]', or --engine=here"
+            f"--engine={engine} needs submitit: pip install submitit, or --engine=here"
         ) from error
     executor = submitit.AutoExecutor(folder=sweep_dir / "jobs", cluster=engine)
     executor.update_parameters(timeout_min=int(60 * hours))

@@ -1,9 +1,6 @@
 """Injected noise has its law, shakes a quadratic as theory says, and the experiment runs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +13,6 @@ from antisgd import (
     ensemble,
     heavy_ball,
     injection,
-    models,
     objective,
     results,
     sampling,
@@ -24,6 +20,7 @@ from antisgd import (
     theory,
 )
 from experiments import anti_pgd_training as ways
+from tests import tiny
 
 KEY = jax.random.key(0)
 NOISES = {
@@ -114,15 +111,10 @@ def test_a_quadratic_under_injected_noise_has_the_variances_of_theory(name):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """In a process of its own, as flags are; most of a toy run is compilation."""
-    base = tmp_path_factory.mktemp("anti_pgd")
-    command = [sys.executable, "-m", "experiments.anti_pgd", *TOY, f"--output_dir={base}/run"]
-    environment = {
-        **os.environ, "ANTISGD_CACHE_DIR": str(base / "cache"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # fmt: skip
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    return base / "run"
+    folder = tmp_path_factory.mktemp("anti_pgd") / "run"
+    done = tiny.finish("anti_pgd", folder, *TOY)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.slow
@@ -154,7 +146,7 @@ def deviations(finished, name):
 @pytest.mark.slow
 def test_injected_noise_is_matched_to_the_minibatches_of_the_same_seed(finished):
     """σ² of the first epoch by its definition, (1/S − 1/N) tr C₀/d at the initial weights."""
-    dataset, model = data.load("synthetic", num_examples=N, seed=0), models.lenet()
+    dataset, model = data.load("synthetic", num_examples=N, seed=0), tiny.network()
     loss = objective.make_loss(model.apply, 1e-4)
     keys = ensemble.network_keys(0, SEEDS)[0]
     start = jax.vmap(lambda key: model.init(key, dataset.train.images[:1]))(keys)

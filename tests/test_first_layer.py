@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from antisgd import data, models, objective
+from tests import tiny
 
 TOY = (
     "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
@@ -23,6 +24,7 @@ def finished(tmp_path_factory):
     base = tmp_path_factory.mktemp("first_layer")
     command = [sys.executable, "-m", "experiments.first_layer", *TOY, f"--output_dir={base}/run"]
     environment = {**os.environ, "ANTISGD_CACHE_DIR": str(base / "cache")}
+    environment["XLA_FLAGS"] = tiny.QUICK_TO_COMPILE
     subprocess.run(command, check=True, env=environment, capture_output=True)
     return base / "run"
 

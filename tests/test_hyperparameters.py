@@ -1,7 +1,6 @@
 """App. I: the procedure on variances of known scales, its errors, and the main at toy size."""
 
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from antisgd import data, ensemble, models, plotting, theory
+from antisgd import data, ensemble, plotting, theory
 from experiments import scales
+from tests import tiny
 
 ETA, BETA, N, S = 1e-3, 0.9, 50_000, 64
 LIMIT = theory.max_correlation_time(BETA, N / S)
@@ -150,10 +150,7 @@ SETTINGS = {
 
 
 def run(base, *more):
-    command = [sys.executable, "-m", "experiments.hyperparameters", *TOY, *more]
-    environment = {**os.environ, "ANTISGD_CACHE_DIR": str(base / "cache")}
-    command.append(f"--output_dir={base / 'run'}")
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return tiny.finish("hyperparameters", base / "run", *TOY, *more)
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +179,12 @@ def test_each_setting_has_a_folder_and_no_eigenvectors_are_left(finished):
 
 @pytest.mark.slow
 def test_settings_of_one_batch_size_share_their_programs(finished):
-    """η and β are no constants of the compiled programs: one of each kind a batch size."""
+    """η and β are no constants of the compiled programs: one of each kind a batch size.
+
+    Recording has two, for whole chunks of steps and for an epoch's last one.
+    """
     kept = [path.name.split("-")[0] for path in (finished / "cache").glob("*-cache")]
-    assert kept.count("jit_run_epoch") == kept.count("jit_record") == 2
+    assert kept.count("jit_run_epoch") == 2 and kept.count("jit_record") == 2 * 2
 
 
 @pytest.mark.slow
@@ -214,10 +214,10 @@ def test_settings_of_one_batch_size_are_trained_each_with_its_own_momentum(finis
     pictures = data.load("synthetic", num_examples=60, seed=0).train.images[:1]
     keys, _ = ensemble.network_keys(0, 2)
     for seed in range(2):
-        first = models.lenet().init(keys[seed], pictures)
+        first = tiny.network().init(keys[seed], pictures)
         first = np.asarray(jax.flatten_util.ravel_pytree(first)[0])
         moved = [np.linalg.norm(one[seed] - first) for one in (fast, slow)]
-        assert moved[1] < moved[0] < 0.2 * np.linalg.norm(fast[0] - fast[1])
+        assert moved[1] < moved[0] < np.linalg.norm(fast[0] - fast[1])
 
 
 @pytest.mark.slow

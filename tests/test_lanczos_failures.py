@@ -28,7 +28,7 @@ def _operator(values):
 
 def _solve(values, k, **options):
     values = np.asarray(values, np.float64)
-    return lanczos.leading_eigenpairs(_operator(values), D, k, key=KEY, **options)
+    return lanczos.leading_eigenpairs(_operator(values), D, k, **{"key": KEY} | options)
 
 
 def _assert_leading(pairs, values, tolerance=30 * EPS):
@@ -71,10 +71,14 @@ def test_an_exact_cluster_at_the_top_far_larger_than_the_block():
     _assert_leading(_solve(values, 36), values)
 
 
-def test_a_cluster_inside_the_wanted_part_as_of_a_weight_penalty():
-    """Dead units: many weights whose only curvature is the penalty's, above smaller ones."""
+@pytest.mark.parametrize("seed", [4, 5])
+def test_a_cluster_inside_the_wanted_part_as_of_a_weight_penalty(seed):
+    """Dead units: many weights whose only curvature is the penalty's, above smaller ones.
+
+    The last copies that the probe meets are basis vectors already that nothing has multiplied.
+    """
     values = np.concatenate([np.linspace(2, 1, 10), np.full(60, 0.2), np.linspace(0.1, 0, D - 70)])
-    _assert_leading(_solve(values, 75), values)
+    _assert_leading(_solve(values, 75, key=jax.random.key(seed)), values)
 
 
 def test_asking_into_a_huge_cluster_ends():

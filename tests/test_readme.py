@@ -1,13 +1,17 @@
 """The README runs: every Python block is executed, every command exists."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from experiments import kept
+from experiments import curvature, kept, plan
+from tests import tiny
+from tests.test_guards import eigenpairs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -15,20 +19,28 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./,]+)*)", README)))
 
 
+# What a block must have computed, by a name that it alone holds.
+CHECKS = {
+    "leading_eigenpairs": """
+ratio = measured.correlation_time / predicted
+assert pairs.converged.all() and 0.5 < np.median(ratio) < 2, ratio
+""",
+}
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
 def test_python_blocks_run(block, tmp_path):
+    """The own-model block's measured correlation times are also within twice the theory's."""
+    checks = "".join(check for name, check in CHECKS.items() if name in block)
     done = subprocess.run(
-        [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+        [sys.executable, "-c", block + checks], capture_output=True, text=True, cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-def test_the_own_model_example_agrees_with_theory():
-    """The printed ratios of measured to predicted correlation time lie within a factor of two."""
-    example = next(block for block in BLOCKS if "leading_eigenpairs" in block)
-    check = example + "\nratio = measured.correlation_time / predicted\n"
-    check += "assert 0.5 < np.median(ratio) < 2, ratio\nassert pairs.converged.all()\n"
-    subprocess.run([sys.executable, "-c", check], check=True)
+def test_every_check_has_its_block():
+    assert all(any(name in block for block in BLOCKS) for name in CHECKS)
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in COMMANDS}))
@@ -54,6 +66,47 @@ def test_both_make_commands_exist():
 def test_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+TROUBLES = re.findall(r"^\| `([^|]*)` \|", README.partition("## Troubleshooting")[2], re.MULTILINE)
+# A part of each message, and the flags of a command that gets it.
+MISTAKES = {
+    "other settings": ["--seed=1"],
+    "at step": ["--learning_rate=1e5"],
+    "holds none of them": ["--dataset=cifar10", "--num_examples=600"],
+    "--batch_size": ["--batch_size=61"],
+    "--eigenpairs=": ["--eigenpairs=651"],
+    "of memory": [],
+    "of disk": [],
+}
+
+
+def matches(message, text):
+    return re.fullmatch(".*".join(map(re.escape, message.split("…"))) + ".*", text)
+
+
+@pytest.mark.parametrize("part", MISTAKES)
+def test_a_mistake_gets_the_message_of_troubleshooting(part, tmp_path, monkeypatch):
+    (message,) = [one for one in TROUBLES if part in one]
+    folder, empty = tmp_path / "run", tmp_path / "empty"
+    empty.mkdir()
+    if part == "other settings":
+        tiny.main(folder, "--stages=train", "--epochs=0")
+    if part == "of memory":
+        monkeypatch.setattr(plan, "machine", lambda: plan.Place("this machine", 1000))
+    if part == "of disk":
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(SystemExit) as stopped:
+        tiny.main(folder, *MISTAKES[part], f"--data_dir={empty}")
+    assert matches(message, str(stopped.value).removeprefix("error: ")), stopped.value
+
+
+def test_unconverged_pairs_get_the_warning_of_troubleshooting(tmp_path, caplog):
+    (message,) = [one for one in TROUBLES if not any(part in one for part in MISTAKES)]
+    with tiny.given():
+        eigenpairs(tmp_path)
+    (record,) = caplog.records
+    assert record.name == curvature.__name__ and matches(message, record.getMessage())
 
 
 def test_the_tables_are_what_the_kept_results_say():

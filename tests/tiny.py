@@ -1,13 +1,17 @@
-"""The main experiment with a network of 650 weights and all limits small, for tests of a run.
+"""Experiments with a network of 650 weights and all limits small, for tests of a run.
 
-Checkpoints at every opportunity, chunks of a few steps and every program kept in the cache, so
-that there is much to interrupt, to lose and to write amiss, and little to wait for.
+A process can hold one experiment, since each defines the flags that they share: in the tests' own
+it is the main one, and others get processes of theirs. Checkpoints at every opportunity, chunks of
+a few steps and every program kept in the cache, so that there is much to interrupt, to lose and to
+write amiss, and little to wait for.
 """
 
+import importlib
 import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -22,19 +26,21 @@ import pytest
 from absl.testing import flagsaver
 
 from antisgd import models, results
-from experiments import curvature, flags, lenet, recording, training, validity
+from experiments import curvature, flags, recording, training, validity
 
 FLAGS = (
     "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
     "--epochs=6", "--analysis_epochs=3", "--eigenpairs=5", "--microbatch_size=30",
 )  # fmt: skip
 
+ROOT = Path(__file__).parent.parent
+
 # Half of the compile time, and programs that are slower, which does not matter here.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 
 # A server that has all of this imported forks the processes: each lives and dies for itself.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.tiny"])
+CONTEXT.set_forkserver_preload(["tests.tiny", "experiments.lenet"])
 
 
 class Doom(NamedTuple):
@@ -74,6 +80,7 @@ def shrink(patch):
 
 def run(arguments, cache, log, doom=None, devices=1):
     """The experiment as the work of a process of its own, its words in a file."""
+    lenet = importlib.import_module("experiments.lenet")
     split = f"--xla_force_host_platform_device_count={devices}"
     os.environ |= {"ANTISGD_CACHE_DIR": str(cache), "XLA_FLAGS": f"{QUICK_TO_COMPILE} {split}"}
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -86,9 +93,26 @@ def run(arguments, cache, log, doom=None, devices=1):
     flags.run(lenet.main)
 
 
+def finish(experiment, folder, *arguments, setup=""):
+    """Another experiment's main with the small limits, after some lines of Python, to its end.
+
+    Returns the finished process; its compiled programs are kept beside the folder.
+    """
+    script = (
+        f"from tests import tiny\nfrom experiments import flags, {experiment}\n"
+        f"tiny.shrink(setattr)\n{setup}\nflags.run({experiment}.main)\n"
+    )
+    environment = {"ANTISGD_CACHE_DIR": str(folder.parent / "cache"), "XLA_FLAGS": QUICK_TO_COMPILE}
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments, f"--output_dir={folder}"],
+        env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 @contextmanager
 def given(*arguments):
     """These flags, as a command line would give them, with the small limits, in this process."""
+    importlib.import_module("experiments.lenet")
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         shrink(patch.setattr)
         flags.parse(["tiny", *FLAGS, *arguments])
@@ -99,7 +123,7 @@ def given(*arguments):
 def main(folder, *arguments):
     """The experiment in this process; bad input ends in a SystemExit as on the command line."""
     with given(*arguments, f"--output_dir={folder}"):
-        flags.guarded(lenet.main)(["tiny"])
+        flags.guarded(importlib.import_module("experiments.lenet").main)(["tiny"])
 
 
 def problem():

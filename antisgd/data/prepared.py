@@ -31,8 +31,8 @@ def read(folder: Path, **splits: int) -> list[tuple[np.ndarray, np.ndarray]]:
         return [_gather(_examples(builder, name), count) for name, count in splits.items()]
     except ImportError as error:
         raise ValueError(
-            f"{folder} is a tensorflow-datasets folder and needs the extra 'tfds' "
-            f"(no module {error.name}): pip install 'antisgd[tfds]'"
+            f"{folder} is a tensorflow-datasets folder and needs more packages "
+            f"(no module {error.name}): pip install tensorflow-datasets array-record"
         ) from error
     # tensorflow-datasets and its readers have no common base for what they raise.
     except Exception as error:

@@ -155,15 +155,15 @@ def first_unidentifiable(values: np.ndarray, noise: float) -> int:
 
 @jax.jit
 def _split(vectors: Array, block: Array) -> tuple[Array, Array]:
-    """Coefficients in the vectors, and what lies outside them."""
-    inside = _matmul(block, vectors.T)
-    return inside, block - _matmul(inside, vectors)
+    """Coefficients [k, b] in the vectors, and what lies outside them."""
+    inside = _matmul(vectors, block.T)
+    return inside, block - _matmul(inside.T, vectors)
 
 
 @jax.jit
 def _join(vectors: Array, elsewhere: float, inside: Array, image: Array) -> Array:
     """(1 - P) image + elsewhere · P block for the projector P onto the vectors."""
-    return image + _matmul(elsewhere * inside - _matmul(image, vectors.T), vectors)
+    return image + _matmul((elsewhere * inside - _matmul(vectors, image.T)).T, vectors)
 
 
 def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:

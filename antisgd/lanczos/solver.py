@@ -101,7 +101,7 @@ def leading_eigenpairs(
         found = _probe(matvec, state, goal, values, vectors, probe_products * probing, callback)
         grow = len(found) > 0 and not _spent(state, max_products)
         grown = inject(state, found) if grow else state
-        if grown.size == state.size:
+        if grown.size == state.size and not (grow and _waits(state, found)):
             missed = len(found) if probing else None
             certified = _certify(matvec, state, goal, pairs, vectors, missed, callback)
             _warn(certified, goal)
@@ -194,6 +194,15 @@ def _probe(
     pairs = ritz(found, goal.which, multiplied(found))
     missed = beyond_last(pairs.values, values, goal, state)
     return storage.combine(found.basis, pairs.coefficients[:, missed])
+
+
+def _waits(state: State, found: Array) -> bool:
+    """Whether a direction found lies largely in basis vectors that are yet to be multiplied."""
+    if not _waiting(state):
+        return False
+    waiting = storage.read(state.basis, multiplied(state), int(state.size))
+    inside = jnp.matmul(found, waiting.T, precision="highest")
+    return bool((jnp.linalg.norm(inside, axis=1) > 0.5).any())
 
 
 def _certify(

@@ -5,6 +5,7 @@
 float64, compilation apart. Last comes one JSON line.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from antisgd import theory
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     eigenvalues = np.geomspace(1e-9, 100, 1_000_000)
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, jax {jax.__version__}")
     seconds = {}

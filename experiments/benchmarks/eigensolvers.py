@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -79,9 +80,10 @@ def _solve_ours(problem: Problem, k: int, budget: int) -> Solution:
     block_size = max(1, min(BLOCK_SIZE, k // 50))
     options = {"block_size": block_size, "tolerance": TOLERANCE}
     # Compiles the product and what else does not depend on k.
-    lanczos.leading_eigenpairs(
-        matvec, dimension, 1, key=jax.random.key(1), max_products=1, **options
-    )
+    with warnings.catch_warnings(action="ignore"):
+        lanczos.leading_eigenpairs(
+            matvec, dimension, 1, key=jax.random.key(1), max_products=1, **options
+        )
     watch = _Stopwatch()
     pairs = lanczos.leading_eigenpairs(matvec, dimension, k, key=jax.random.key(0), **options)
     vectors = np.asarray(pairs.vectors)

@@ -1,4 +1,4 @@
-"""What it costs to record an analysis period along 500 directions: target P6.
+"""What it costs to record an analysis period along 500 directions.
 
     python -m experiments.benchmarks.recording
 

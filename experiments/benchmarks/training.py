@@ -1,4 +1,4 @@
-"""LeNet's training step against PyTorch and flax's convolution: targets P1 and P2.
+"""LeNet's training step against PyTorch's and flax's.
 
     python -m experiments.benchmarks.training
 
@@ -6,7 +6,8 @@ Random pictures of CIFAR-10's size, batches of 50, float32. Contenders take turn
 of the machine's load meets all of them; a ratio is the median over the turns. Compile times are
 apart. PyTorch trains eagerly in both memory formats and with one and all threads, the best counts;
 without it (`pip install '.[peers]'`) P1 and P2 are left out. The whole epoch needs CIFAR-10 under
-ANTISGD_DATA_DIR. Last comes one JSON line of the ratios.
+ANTISGD_DATA_DIR. Last comes one JSON line of ratios: P1 is PyTorch's time over ours for one
+network, P2 for four at once.
 """
 
 import argparse

@@ -1,0 +1,109 @@
+"""What each choice changes, and the counts of a toy run against dense Hessians."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from antisgd import data, objective, results, theory
+from tests import tiny
+
+N, EPOCHS = 60, 1
+TOY = (
+    f"--num_examples={N}", "--batch_size=6", "--learning_rate=0.05", "--momentum=0.99", f"--epochs={EPOCHS}",
+    "--eigenpairs=90", "--curvature_examples=40", "--seeds=2", "--learning_rate_decay=1",
+    "--choices=reference,over_255,no_penalty,lecun",
+)  # fmt: skip
+# Synthetic pictures in the place of CIFAR-10's, and bytes for their raw pixels.
+SETUP = """
+import numpy as np
+from antisgd import data
+made = data.synthetic(60)
+raw = [data.cifar10.Pictures(np.clip(128 + 40 * np.asarray(part.images), 0, 255).astype(np.uint8),
+                             np.asarray(part.labels)) for part in made]
+data.load = lambda *_, **__: made
+data.cifar10.read = lambda directory: raw
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("choices") / "run"
+    done = tiny.finish("choices", folder, *TOY, setup=SETUP)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def dense_eigenvalues(flat, penalty, images, labels):
+    """Of softmax regression's Hessian over 40 pictures, by automatic differentiation, float64."""
+    template = tiny.network().init(jax.random.key(0), images[:1])
+    restore = jax.flatten_util.ravel_pytree(template)[1]
+    loss = objective.make_loss(tiny.network().apply, penalty)
+    examples = data.Examples(images[:40], labels[:40])
+    hessian = jax.hessian(lambda w: loss(restore(w), examples, np.ones(40, np.float32)))(flat)
+    return np.linalg.eigvalsh(np.asarray(hessian, np.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reference", "over_255", "no_penalty", "lecun"])
+def test_counts_are_those_of_dense_hessians(finished, name):
+    train = data.synthetic(N).train
+    images, penalty = np.asarray(train.images), 0.0 if name == "no_penalty" else 1e-4
+    if name == "over_255":
+        images = (np.clip(128 + 40 * images, 0, 255).astype(np.uint8) / 255).astype(np.float32)
+    kept = results.read_arrays(finished / f"{name}.npz")
+    cross = theory.crossover_eigenvalue(0.05, 0.99, 10)
+    for seed in range(2):
+        exact = dense_eigenvalues(kept["params"][seed], penalty, images, train.labels)
+        assert kept["above_crossover"][seed] == np.sum(exact > cross)
+        np.testing.assert_allclose(kept["largest_eigenvalue"][seed], exact[-1], rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_rows_are_means_over_the_seeds_and_the_run_is_kept(finished):
+    rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
+    counts = results.read_arrays(finished / "lecun.npz")["above_crossover"]
+    row = rows["above_crossover_lecun"]
+    assert row["here"] == counts.mean() and row["n"] == 2 and row["paper"] == 35
+    assert len(rows) == 4 * 4
+    assert "<html" in (finished / "report.html").read_text()
+
+
+PROPERTIES = """
+import json
+import jax, numpy as np
+from antisgd import models
+from experiments import choices
+pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
+pixels[..., 1] //= 2
+made = choices.whole_set(pixels)
+template = lambda key: models.lenet().init(key, np.zeros((1, 8, 8, 3), np.float32))
+params = choices._rescaled(template, choices.fan_in_over_glorot)(jax.random.key(0))["params"]
+print(json.dumps({
+    "mean": made.mean((0, 1, 2)).tolist(), "variance": made.var((0, 1, 2)).tolist(),
+    "scaled": [[float(layer["kernel"].var() * layer["kernel"].size / layer["kernel"].shape[-1]),
+                layer["kernel"].size, bool(layer["bias"].any())] for layer in params.values()],
+}))
+"""
+
+
+def test_properties_of_pixels_and_kernels():
+    """Channels of mean 0 and variance 1; variance 1/fan-in to 4 standard errors (p = 6e-5)."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROPERTIES], capture_output=True, text=True, check=False,
+        cwd=tiny.ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    np.testing.assert_allclose(found["mean"], 0, atol=1e-6)
+    np.testing.assert_allclose(found["variance"], 1, rtol=1e-5)
+    for ratio, size, biased in found["scaled"]:
+        assert abs(ratio - 1) < 4 * np.sqrt(2 / size) and not biased
+
+
+def test_unknown_choices_are_refused(tmp_path):
+    done = tiny.finish("choices", tmp_path / "run", "--choices=glorot")
+    assert done.returncode == 1 and "--choices knows reference, over_255" in done.stderr
