@@ -7,7 +7,7 @@ from scipy import fft
 
 __all__ = [
     "Alignment",
-    "MeasuredVariances",
+    "Fluctuations",
     "PowerLaw",
     "alignment",
     "autocorrelation",
@@ -31,7 +31,7 @@ DRIFTS = ("none", "mean_velocity", "line")
 FFT_COLUMNS = 64
 
 
-class MeasuredVariances(NamedTuple):
+class Fluctuations(NamedTuple):
     """Variances over a window, [k] each, and τ = 2σ_θ²/σ_v² in update steps (Eq. 3)."""
 
     weight: np.ndarray
@@ -187,7 +187,7 @@ def remove_drift(
     return weights - time[:, None] * slope, velocities - slope
 
 
-def variances(weights: np.ndarray, velocities: np.ndarray) -> MeasuredVariances:
+def variances(weights: np.ndarray, velocities: np.ndarray) -> Fluctuations:
     """Variances about the mean over the window, and τ = 2σ_θ²/σ_v² (Eq. 3).
 
     Of weights [T + 1, k] and velocities [T, k], normalised by the number of points, as the
@@ -195,12 +195,10 @@ def variances(weights: np.ndarray, velocities: np.ndarray) -> MeasuredVariances:
     """
     weight = np.var(weights, axis=0, dtype=np.float64)
     velocity = np.var(velocities, axis=0, dtype=np.float64)
-    return MeasuredVariances(weight, velocity, 2 * weight / velocity)
+    return Fluctuations(weight, velocity, 2 * weight / velocity)
 
 
-def block_errors(
-    weights: np.ndarray, velocities: np.ndarray, num_blocks: int = 20
-) -> MeasuredVariances:
+def block_errors(weights: np.ndarray, velocities: np.ndarray, num_blocks: int = 20) -> Fluctuations:
     """Standard errors of `variances` by leaving out one block of time after the other.
 
     Block jackknife: se² = (B−1)/B Σ_b (x_(b) − mean)². It holds where blocks are much longer
@@ -214,8 +212,8 @@ def block_errors(
         raise ValueError(f"num_blocks={num_blocks} must be 2 to {len(velocities)}, the steps")
     weight = _left_out_variances(weights, num_blocks)
     velocity = _left_out_variances(velocities, num_blocks)
-    replicates = MeasuredVariances(weight, velocity, 2 * weight / velocity)
-    return MeasuredVariances(*(np.sqrt(num_blocks - 1) * x.std(axis=0) for x in replicates))
+    replicates = Fluctuations(weight, velocity, 2 * weight / velocity)
+    return Fluctuations(*(np.sqrt(num_blocks - 1) * x.std(axis=0) for x in replicates))
 
 
 def _left_out_variances(series: np.ndarray, num_blocks: int) -> np.ndarray:

@@ -43,11 +43,11 @@ class Analysis(NamedTuple):
     directions: float
     autocorrelation_theory: np.ndarray
     noise: np.ndarray
-    measured: statistics.MeasuredVariances
-    stationary: statistics.MeasuredVariances
-    window: statistics.MeasuredVariances
+    measured: statistics.Fluctuations
+    stationary: statistics.Fluctuations
+    window: statistics.Fluctuations
     curvature: np.ndarray
-    effective: statistics.MeasuredVariances
+    effective: statistics.Fluctuations
     spread: theory.WindowSpread
     effective_spread: theory.WindowSpread
     drift_share: np.ndarray
@@ -63,7 +63,7 @@ class Analysis(NamedTuple):
 
 
 # What `read` fills in: the structure of an Analysis.
-_THREE, _LAW = statistics.MeasuredVariances(0, 0, 0), statistics.PowerLaw(0, 0, 0, 0, 0)
+_THREE, _LAW = statistics.Fluctuations(0, 0, 0), statistics.PowerLaw(0, 0, 0, 0, 0)
 _SPREAD = theory.WindowSpread(0, 0, 0, 0, 0)
 _NAMES = ("weight", "velocity")
 _EMPTY = Analysis(
@@ -161,11 +161,9 @@ def marked(one: Analysis, pairs: curvature.Curvature) -> Analysis:
     return one._replace(unconverged=unconverged, blurred=blurred)
 
 
-def _stationary(
-    eigenvalues: np.ndarray, rate: float, law: theory.Noise
-) -> statistics.MeasuredVariances:
+def _stationary(eigenvalues: np.ndarray, rate: float, law: theory.Noise) -> statistics.Fluctuations:
     weight, velocity = theory.stationary_variances(eigenvalues, rate, FLAGS.momentum, law)
-    return statistics.MeasuredVariances(weight, velocity, 2 * weight / velocity)
+    return statistics.Fluctuations(weight, velocity, 2 * weight / velocity)
 
 
 def _window(
@@ -175,7 +173,7 @@ def _window(
     num_examples: int,
     num_steps: int,
     drift: str,
-) -> statistics.MeasuredVariances:
+) -> statistics.Fluctuations:
     """Theory of the window; it starts from the state that training left (App. G)."""
     usable = _stable(curvature, rate)
     found = np.full((3, curvature.size), np.nan)
@@ -185,7 +183,7 @@ def _window(
             curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start,
             drift="mean" if drift == "none" else drift,
         )  # fmt: skip
-    return statistics.MeasuredVariances(*found)
+    return statistics.Fluctuations(*found)
 
 
 def _spread(
@@ -214,7 +212,7 @@ def _stable(curvature: np.ndarray, rate: float) -> np.ndarray:
     return (curvature > 0) & (rate * curvature < 2 * (1 + FLAGS.momentum))
 
 
-def _fit(eigenvalues: np.ndarray, measured: statistics.MeasuredVariances, cross: float):
+def _fit(eigenvalues: np.ndarray, measured: statistics.Fluctuations, cross: float):
     """Power laws in the regions of Fig. 2: the weight below λ_cross, the velocity everywhere."""
     flat = eigenvalues < cross
     flat = flat if flat.sum() >= 3 else np.ones_like(flat)

@@ -53,7 +53,7 @@ class Window(NamedTuple):
     """
 
     eigenvalues: np.ndarray
-    measured: statistics.MeasuredVariances
+    measured: statistics.Fluctuations
     expected: theory.WindowVariances
     white: theory.WindowVariances
 
@@ -167,7 +167,7 @@ def compare(
     weight, velocity, time = statistics.variances(
         *statistics.remove_drift(weights, velocities, "mean_velocity")
     )
-    measured = statistics.MeasuredVariances(weight / deviation**2, velocity / deviation**2, time)
+    measured = statistics.Fluctuations(weight / deviation**2, velocity / deviation**2, time)
     expected, white = (
         theory.window_variances(
             eigenvalues, training.final_learning_rate(), FLAGS.momentum, one, len(velocities),

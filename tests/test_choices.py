@@ -11,11 +11,11 @@ import pytest
 from antisgd import data, objective, results, theory
 from tests import tiny
 
-N, EPOCHS = 60, 1
+N = 60
 TOY = (
-    f"--num_examples={N}", "--batch_size=6", "--learning_rate=0.05", "--momentum=0.99", f"--epochs={EPOCHS}",
-    "--eigenpairs=90", "--curvature_examples=40", "--seeds=2", "--learning_rate_decay=1",
-    "--choices=reference,over_255,no_penalty,lecun",
+    f"--num_examples={N}", "--batch_size=6", "--learning_rate=0.05", "--momentum=0.99",
+    "--learning_rate_decay=1", "--epochs=1", "--eigenpairs=90", "--curvature_examples=40",
+    "--seeds=2", "--choices=reference,over_255,no_penalty,lecun",
 )  # fmt: skip
 # Synthetic pictures in the place of CIFAR-10's, and bytes for their raw pixels.
 SETUP = """
@@ -75,17 +75,17 @@ def test_rows_are_means_over_the_seeds_and_the_run_is_kept(finished):
 PROPERTIES = """
 import json
 import jax, numpy as np
-from antisgd import models
 from experiments import choices
 pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
 pixels[..., 1] //= 2
 made = choices.whole_set(pixels)
-template = lambda key: models.lenet().init(key, np.zeros((1, 8, 8, 3), np.float32))
-params = choices._rescaled(template, choices.fan_in_over_glorot)(jax.random.key(0))["params"]
+glorot, shapes = jax.nn.initializers.glorot_normal(), ((5, 5, 3, 6), (256, 120))
+template = lambda key: [{"kernel": glorot(key, shape), "bias": np.zeros(6)} for shape in shapes]
+layers = choices._rescaled(template, choices.fan_in_over_glorot)(jax.random.key(0))
 print(json.dumps({
     "mean": made.mean((0, 1, 2)).tolist(), "variance": made.var((0, 1, 2)).tolist(),
     "scaled": [[float(layer["kernel"].var() * layer["kernel"].size / layer["kernel"].shape[-1]),
-                layer["kernel"].size, bool(layer["bias"].any())] for layer in params.values()],
+                layer["kernel"].size, bool(layer["bias"].any())] for layer in layers],
 }))
 """
 

@@ -358,7 +358,7 @@ BAD = {
         ValueError,
         r"data_batch_1 is no batch",
     ),
-    "without tensorflow-datasets": (without_tfds, ValueError, r"pip install 'antisgd\[tfds\]'"),
+    "without tensorflow-datasets": (without_tfds, ValueError, "pip install tensorflow-datasets"),
     "tfrecord too short": (short_shard, ValueError, r"7 pictures, expected 100"),
     "tfrecord missing": (lost_shard, ValueError, r"no prepared CIFAR-10.*No such file.*train-1"),
 }

@@ -13,6 +13,8 @@ import pytest
 from antisgd import data, models, objective
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 TOY = (
     "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
     "--epochs=3", "--analysis_epochs=24", "--full_gradient=quadratic",

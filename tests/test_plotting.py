@@ -21,12 +21,10 @@ def analysis(k=40, drifting=(), decorrelated=False):
     lags = np.arange(1, 2 * M + 1)
     law = np.where(lags <= M, -(M - lags) / (M * (M - 1)), 0.0) * (not decorrelated)
     time = 1 / (eigenvalues / 30 + 1 / LIMIT)
-    per_noise = statistics.MeasuredVariances(time * 1e-3, np.full(k, 2e-3), time)
+    per_noise = statistics.Fluctuations(time * 1e-3, np.full(k, 2e-3), time)
     noise = 1e-4 * eigenvalues
     factor = np.exp(0.1 * rng.normal(size=k))
-    measured = statistics.MeasuredVariances(
-        noise * per_noise[0] * factor, noise * 2e-3, time * factor
-    )
+    measured = statistics.Fluctuations(noise * per_noise[0] * factor, noise * 2e-3, time * factor)
     share = np.zeros(k)
     share[list(drifting)] = 0.9
     return SimpleNamespace(

@@ -40,7 +40,7 @@ QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 
 # A server that has all of this imported forks the processes: each lives and dies for itself.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.tiny", "experiments.lenet"])
+CONTEXT.set_forkserver_preload(["tests.tiny"])
 
 
 class Doom(NamedTuple):
