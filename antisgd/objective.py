@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-__all__ = ["Metrics", "evaluate", "full_gradient", "kernel_penalty", "make_loss"]
+__all__ = [
+    "Metrics", "cross_entropy", "evaluate", "full_gradient", "kernel_penalty", "make_loss",
+]  # fmt: skip
 
 # `(params, images) -> logits`; wide, because that of a flax module is.
 Apply = Callable[..., Any]
@@ -18,6 +19,25 @@ class Metrics(NamedTuple):
 
     loss: jax.Array
     accuracy: jax.Array
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """−log p_y of each example, p the softmax of its logits z: log(1 + Σ_{j≠y} exp(z_j − z_y)).
+
+    The usual form has derivatives with p_y − 1, which a trained network cancels: at 1 − p_y = 1e-3
+    float32 keeps four digits of a gradient and of a curvature. Here the small 1 − p_y is a sum.
+
+    Args:
+        logits: [n, classes], two classes or more.
+        labels: int [n].
+
+    Returns:
+        [n], nats.
+    """
+    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    is_own = jnp.arange(logits.shape[-1])[None] == labels[:, None]
+    others = jnp.where(is_own, -jnp.inf, logits - own)
+    return jnp.logaddexp(jax.nn.logsumexp(others, axis=-1), 0)
 
 
 def kernel_penalty(params: Any) -> jax.Array:
@@ -50,9 +70,7 @@ def make_loss(
         raise ValueError(f"the weight decay must not be negative, got {weight_decay}")
 
     def loss(params, examples, weights):
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            apply(params, examples.images), examples.labels
-        )
+        losses = cross_entropy(apply(params, examples.images), examples.labels)
         mean = jnp.sum(weights * losses) / jnp.sum(weights)
         return mean + weight_decay * kernel_penalty(params)
 
@@ -80,7 +98,7 @@ def evaluate(apply: Apply, params: Any, examples: Any, *, microbatch_size: int =
 
     def totals(batch):
         logits = apply(params, batch.images)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        losses = cross_entropy(logits, batch.labels)
         return jnp.sum(losses), jnp.sum(jnp.argmax(logits, -1) == batch.labels)
 
     microbatches = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)

@@ -172,7 +172,7 @@ def examine(problem: training.Problem, name: str, folder: Path) -> dict[str, np.
     }
     weights = jax.vmap(lambda params: ravel_pytree(params)[0])(trained.states.params)
     results.write_arrays(path, **found, params=np.asarray(weights))
-    return found
+    return results.read_arrays(path)
 
 
 def _leading(problem: training.Problem, params: Any, words: str) -> np.ndarray:

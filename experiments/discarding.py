@@ -73,7 +73,8 @@ def discard(
     deviation = float(jnp.linalg.norm(theta) / theta.size**0.5)
     found = Discarding(counts, np.array(accuracies), projections, deviation)
     results.write_arrays(path, **found._asdict())
-    return found
+    # As the file holds it, types included: a run that goes on from here reads the same.
+    return Discarding(**results.read_arrays(path))
 
 
 def _crossover(problem: training.Problem) -> float:

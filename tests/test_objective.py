@@ -72,3 +72,25 @@ def test_metrics_do_not_depend_on_the_microbatches(params, examples, microbatch_
 def test_negative_weight_decay_is_refused():
     with pytest.raises(ValueError, match="weight decay"):
         objective.make_loss(apply, -1.0)
+
+
+@pytest.mark.parametrize("margin", [-30.0, 0.0, 5.0, 10.0, 16.0, 40.0])
+def test_derivatives_of_the_cross_entropy_keep_their_digits_at_any_confidence(margin):
+    """Against p − e_y and diag p − p pᵀ in float64, 1 − p_y down to 1e-17.
+
+    exp(z_j − z_y) carries the rounding of its argument, |z_j − z_y| eps; a dozen more operations
+    follow.
+    """
+    others = np.array([0.25, -0.5, 1.0])
+    logits, label = jnp.asarray([margin, *others], jnp.float32), jnp.zeros(1, jnp.int32)
+    ratios = np.exp(np.array([0.0, *(others - margin)]))
+    p = ratios / ratios.sum()
+    gradient = p - np.eye(4)[0]
+    gradient[0] = -p[1:].sum()
+    hessian = np.diag(p) - np.outer(p, p)
+    hessian[0, 0] = p[0] * p[1:].sum()
+    alone = lambda z: objective.cross_entropy(z[None], label)[0]  # noqa: E731
+    tolerance = (np.abs(others - margin).max() + 12) * EPS
+    for found, exact in ((jax.grad(alone), gradient), (jax.hessian(alone), hessian)):
+        error = np.abs(np.asarray(found(logits), np.float64) - exact).max()
+        assert error <= tolerance * np.abs(exact).max()
