@@ -11,6 +11,8 @@ import pytest
 from antisgd import data, objective, results, theory
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 N = 60
 TOY = (
     f"--num_examples={N}", "--batch_size=6", "--learning_rate=0.05", "--momentum=0.99",
@@ -47,7 +49,6 @@ def dense_eigenvalues(flat, penalty, images, labels):
     return np.linalg.eigvalsh(np.asarray(hessian, np.float64))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", "over_255", "no_penalty", "lecun"])
 def test_counts_are_those_of_dense_hessians(finished, name):
     train = data.synthetic(N).train
@@ -62,7 +63,6 @@ def test_counts_are_those_of_dense_hessians(finished, name):
         np.testing.assert_allclose(kept["largest_eigenvalue"][seed], exact[-1], rtol=2e-3)
 
 
-@pytest.mark.slow
 def test_rows_are_means_over_the_seeds_and_the_run_is_kept(finished):
     rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
     counts = results.read_arrays(finished / "lecun.npz")["above_crossover"]

@@ -1,11 +1,13 @@
 """The README runs: every Python block is executed, every command exists."""
 
 import importlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,8 +59,16 @@ def test_commands_have_modules_flags_and_presets(module):
 
 
 def read_flags(module, lines):
+    """A benchmark's options are in its help, an experiment's are parsed."""
     os.chdir(ROOT)
-    importlib.import_module(module)
+    experiment = importlib.import_module(module)
+    if module.startswith("experiments.benchmarks"):
+        sys.argv = ["x", "--help"]
+        with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
+            experiment.main()
+        assert text.getvalue().startswith("usage: ")
+        assert all(name in text.getvalue() for name in re.findall(r"--\w+", " ".join(lines)))
+        return
     for line in lines:
         flags.FLAGS(["x", *line.split()])
 
