@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from antisgd import statistics, theory
-from experiments import training
+from experiments import training, validity
 from experiments.comparison import exponent_row, median_row, row
 
 FLAGS = flags.FLAGS
@@ -85,7 +85,7 @@ def analysis_rows(
     ratio = one.measured.velocity / (one.noise * one.stationary.velocity)
     quantity = "velocity variance over Eq. 6, median"
     rows.append(median_row(f"velocity_over_theory_{regime}", figure, quantity, ratio))
-    return rows + _validity_rows(one, recorded, regime)
+    return rows + validity.period_rows(one, recorded, regime)
 
 
 def _exponent_rows(one: Any, regime: str, figure: str) -> list[dict[str, Any]]:
@@ -110,27 +110,6 @@ def _expected_exponent(one: Any, name: str) -> float:
     region = (one.eigenvalues >= low) & (one.eigenvalues <= high)
     variance = one.noise * getattr(one.window, name)
     return statistics.fit_power_law(one.eigenvalues[region], variance[region]).exponent
-
-
-def _validity_rows(one: Any, recorded: Any, regime: str) -> list[dict[str, Any]]:
-    """Whether the period is what the theory assumes: little drift, a loss that stays."""
-    losses = recorded.curves[[0, -1], 0]
-    return [
-        row(
-            f"drifting_{regime}",
-            "Sec. 5.3",
-            "share of directions mostly drift",
-            np.mean(one.drift_share > 0.5),
-            n=len(one.eigenvalues),
-            note="the straight line makes over half of the raw variance",
-        ),
-        row(
-            f"loss_change_{regime}",
-            "Fig. 8",
-            "relative change of the training loss over the analysis period",
-            losses[1] / losses[0] - 1,
-        ),
-    ]
 
 
 _REFERENCES = {

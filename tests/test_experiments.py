@@ -251,6 +251,24 @@ def test_the_curvature_at_the_end_is_that_of_the_last_weights(finished, trained)
     np.testing.assert_allclose(kept["curvature"], exact, rtol=1e-3)
 
 
+def test_drift_rows_tell_a_line_a_random_walk_and_noise_apart():
+    """Shares by their definition: 1, 0.44 (by simulation to 0.003), 1/6; cosines 1, 0, -1/2."""
+    k = 4000
+    noise = np.random.default_rng(0).normal(size=(1001, k))
+    line = np.linspace(0, 1, 1001)[:, None] * noise[0]
+    for weights, share, cosine in (
+        (line, 1, 1),
+        (np.cumsum(noise, axis=0), 0.44, 0),
+        (noise, 1 / 6, -1 / 2),
+    ):
+        rows = validity._drift_rows(weights, "toy")
+        assert len(rows) == 4
+        for row, expected in zip(rows, (share, share, share, cosine), strict=True):
+            # A quarter of the period has 250 points: the ends of a line make 6/250 more.
+            allowed = 3.29 * row["here_error"] + 0.003 + 6 / 250 * (row["id"][:11] == "drift_share")
+            assert abs(row["here"] - expected) <= allowed, row
+
+
 def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
     """Nodes at the eigenvalues with equal weights are the exact density."""
     lam = np.geomspace(1e-3, 10, 50)
