@@ -47,9 +47,7 @@ def _drift_rows(weights: np.ndarray, regime: str) -> list[dict[str, Any]]:
         share = np.mean([statistics.drift_share(window) for window in windows], axis=0)
         quantity = f"share of the straight line in the raw variance, {name} of the period, mean"
         note = "1 for a straight line, 0.44 for a random walk, 1/6 for short fluctuations"
-        rows.append(
-            mean_row(f"drift_share_{parts}_{regime}", "Sec. 6", quantity, share, note=note)
-        )
+        rows.append(mean_row(f"drift_share_{parts}_{regime}", "Sec. 6", quantity, share, note=note))
     half = len(weights) // 2
     quantity = "cosine of the movements in the first and second half of the period"
     cosine, error = _cosine(weights[half] - weights[0], weights[-1] - weights[half])
