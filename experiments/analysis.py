@@ -12,6 +12,10 @@ from experiments import curvature, recording
 
 FLAGS = flags.FLAGS
 
+# Of one direction's statistics about the theory: the ends of the 95 % band, between them the
+# middles of ten equal parts, which together stand for the whole distribution.
+QUANTILES = (0.025, *(np.arange(10) + 0.5) / 10, 0.975)
+
 
 class Analysis(NamedTuple):
     """One regime's statistics along k directions of positive curvature.
@@ -28,7 +32,7 @@ class Analysis(NamedTuple):
         window: the same in the window, mean velocity removed (beyond the paper), [k] each.
         curvature: slope of exact full gradients against displacements at the anchors, [k].
         effective: `window` at that curvature, nan where it is not positive, [k] each.
-        spread: scatter of one direction's statistics about `window`, 95 % band.
+        spread: scatter of one direction's statistics about `window`, at QUANTILES.
         effective_spread: about `effective`; nan where that is.
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
@@ -194,18 +198,18 @@ def _spread(
     num_steps: int,
     drift: str,
 ) -> theory.WindowSpread:
-    """The 95 % band of one direction's statistics in such a window, for Gaussian noise."""
-    usable, quantiles = _stable(curvature, rate), (0.025, 0.975)
-    tables = np.full((3, curvature.size, len(quantiles)), np.nan)
+    """The scatter of one direction's statistics in such a window, for Gaussian noise."""
+    usable = _stable(curvature, rate)
+    tables = np.full((3, curvature.size, len(QUANTILES)), np.nan)
     deviations = np.full((3, curvature.size), np.nan)
     if usable.any() and drift == "mean_velocity":
         start = noise_law(FLAGS.sampling[0], num_examples)
         _, *found, deviations[:, usable] = theory.window_spread(
             curvature[usable], rate, FLAGS.momentum, law, num_steps, start=start,
-            quantiles=quantiles,
+            quantiles=QUANTILES,
         )  # fmt: skip
         tables[:, usable] = found
-    return theory.WindowSpread(np.array(quantiles), *tables, deviations)
+    return theory.WindowSpread(np.array(QUANTILES), *tables, deviations)
 
 
 def _stable(curvature: np.ndarray, rate: float) -> np.ndarray:

@@ -73,9 +73,9 @@ def exponent_row(
     )  # fmt: skip
 
 
-def for_data(rows: list[dict[str, Any]], dataset: str) -> list[dict[str, Any]]:
+def for_data(rows: list[dict[str, Any]], papers: bool) -> list[dict[str, Any]]:
     """The rows, without the paper's values where the pictures are not the paper's."""
-    if dataset == "cifar10":
+    if papers:
         return rows
     return [one | {"paper": None, "paper_error": None} for one in rows]
 

@@ -109,7 +109,7 @@ def rows(problem: training.Problem, found: Discarding, eigenvalues: np.ndarray):
                 np.sqrt(accuracy * (1 - accuracy) / n_test),
                 paper=PAPER.get(n),
                 n=n_test,
-                note="all above the crossover" if n == above else "",
+                note="all above the crossover" if n == above < len(eigenvalues) else "",
             )
         )
     largest = np.abs(found.projections).max() / found.deviation

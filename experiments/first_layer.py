@@ -165,7 +165,7 @@ def _write(folder: Path, problem: training.Problem, analyses: Any, values: np.nd
         theory.max_correlation_time(FLAGS.momentum, M),
     )
     results.write_figure(folder / "figures" / "fig04", figure)
-    made = comparison.for_data(rows(problem, analyses, values), FLAGS.dataset)
+    made = comparison.for_data(rows(problem, analyses, values), training.on_the_papers_pictures())
     results.write_json(folder / "summary.json", made)
     results.write_text(folder / "report.html", report.render(folder))
     print(comparison.table(made))

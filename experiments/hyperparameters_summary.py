@@ -45,7 +45,7 @@ def rows(
         rate, beta, size = setting
         words = f"eta {rate:g}, beta {beta:g}, S {size}"
         made += scales.setting_rows(f"eta{rate:g}_beta{beta:g}_S{size}", words, one)
-    return comparison.for_data(made, FLAGS.dataset)
+    return comparison.for_data(made, training.on_the_papers_pictures())
 
 
 def _compared(

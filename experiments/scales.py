@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from antisgd import statistics
-from experiments.comparison import exponent_row, mean_row, row
+from experiments.comparison import mean_row, row
 
 # Eigenvalues whose correlation times make the fitted line.
 LEADING = 20
@@ -125,10 +125,11 @@ def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]
     """Fig. 10 at one setting: each scale beside Eq. 109, and over the finite-window theory."""
     rows = []
     for field, (name, quantity, unit) in QUANTITIES.items():
-        values = getattr(one.measured, field)
-        if not np.isfinite(values).all():
+        known = np.isfinite(getattr(one.measured, field))
+        if not known.any():
             continue
-        expected, window = getattr(one.expected, field), getattr(one.window, field)
+        values, window = getattr(one.measured, field)[known], getattr(one.window, field)[known]
+        expected = getattr(one.expected, field)
         made = mean_row(
             f"{name}_{label}", "Fig. 10", f"{quantity}, {words}", values, unit=unit,
             paper=expected, note=_note(one, field),
@@ -138,16 +139,17 @@ def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]
             f"{quantity}, over that of the finite-window theory, {words}", values / window,
         )  # fmt: skip
         if values.size == 1:
-            made["here_error"] = float(getattr(one.error, field)[0])
+            made["here_error"] = float(getattr(one.error, field)[known][0])
             ratio["here_error"] = made["here_error"] / float(window[0])
         rows += [made, ratio] if np.isfinite(window).all() else [made]
     return rows
 
 
 def _note(one: Comparison, field: str) -> str:
-    values, window = getattr(one.measured, field), getattr(one.window, field)
+    known = np.isfinite(getattr(one.measured, field))
+    values, window = getattr(one.measured, field)[known], getattr(one.window, field)[known]
     expected = getattr(one.expected, field)
-    stationary = getattr(one.stationary, field).mean()
+    stationary = getattr(one.stationary, field)[known].mean()
     spread = "error over directions"
     if values.size > 1:
         spread = f"spread over seeds {values.std(ddof=1) / values.mean():.1%}"
@@ -155,6 +157,8 @@ def _note(one: Comparison, field: str) -> str:
         f"paper: Eq. 109; off by {values.mean() / expected - 1:+.1%}, from the finite-window "
         f"theory's {window.mean():.4g} by {np.mean(values / window) - 1:+.1%}; {spread}; Eq. 6 "
         f"gives {stationary:.4g}; {np.mean(one.above):.4g} directions above the crossover"
+        + f"; {np.sum(~known)} networks give none"
+        * bool((~known).any())
     )
 
 
@@ -176,14 +180,24 @@ def grid_rows(varied: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]
 def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
     name, quantity, _ = QUANTITIES[field]
     expected = np.array([getattr(one.expected, field) for one in ones])
-    values = np.array([getattr(one.measured, field).mean() for one in ones])
+    values = np.array([_mean_of_known(getattr(one.measured, field)) for one in ones])
     known = np.isfinite(values)
     if known.sum() < 3 or np.ptp(expected[known]) == 0:
         return []
     law = statistics.fit_power_law(expected[known], values[known])
     words = f"exponent of {quantity}, against Eq. 109 as the {parameter} varies"
     identifier = f"{name}_exponent_{parameter.replace(' ', '_')}"
-    return [exponent_row(identifier, "Fig. 10", words, law, paper=1.0)]
+    note = "Eq. 109: 1; the scatter of so few points about a line is all the error knows"
+    return [
+        row(identifier, "Fig. 10", words, law.exponent, law.exponent_error, n=law.num_points,
+            note=note)
+    ]  # fmt: skip
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    """Of the networks that give a value; nan if none does."""
+    known = values[np.isfinite(values)]
+    return known.mean() if known.size else np.nan
 
 
 def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -192,8 +206,9 @@ def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, An
     off = {"eq109": [], "window": [], "seeds": []}
     for one in ones:
         values = getattr(one.measured, field)
-        off["eq109"].append(values.mean() / getattr(one.expected, field) - 1)
-        off["window"].append(np.mean(values / getattr(one.window, field)) - 1)
+        off["eq109"].append(_mean_of_known(values) / getattr(one.expected, field) - 1)
+        off["window"].append(_mean_of_known(values / getattr(one.window, field)) - 1)
+        values = values[np.isfinite(values)]
         if values.size > 1:
             off["seeds"].append(values.std(ddof=1) / values.mean())
     rows = []

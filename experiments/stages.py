@@ -17,6 +17,7 @@ from experiments import (
     discarding,
     figures,
     recording,
+    regimes,
     report,
     start,
     summary,
@@ -99,7 +100,7 @@ def _compared(
     rows = summary.curvature_rows(problem, pairs)
     for regime, one in analyses.items():
         rows += summary.analysis_rows(problem, one, recorded[regime], regime)
-    rows += summary.comparison_rows(problem, analyses)
+    rows += regimes.rows(problem, analyses)
     return rows, figures.analysis_figures(problem, trained, pairs, analyses, recorded)
 
 
@@ -121,7 +122,9 @@ def _examined(
     if _wanted("validity", place) and without:
         rows += validity.end_curvature_rows(problem, without.final, pairs, place)
     if _wanted("density", place):
-        rows += validity.density_rows(problem, state.params, place)
+        whole = validity.density(problem, state.params, place)
+        rows += validity.density_rows(problem, whole)
+        panels["fig05_density"] = validity.density_figure(problem, whole, pairs)
     return rows, panels
 
 
@@ -131,7 +134,7 @@ def _wanted(stage: str, place: Path) -> bool:
 
 
 def _write(folder: Path, rows: Rows, panels: Panels) -> None:
-    rows = comparison.for_data(rows, FLAGS.dataset)
+    rows = comparison.for_data(rows, training.on_the_papers_pictures())
     for name, panel in panels.items():
         results.write_figure(folder / "figures" / name, panel)
     results.write_json(folder / "summary.json", rows)

@@ -91,6 +91,11 @@ def final_learning_rate() -> float:
     return FLAGS.learning_rate * FLAGS.learning_rate_decay**FLAGS.epochs
 
 
+def on_the_papers_pictures() -> bool:
+    """Whether the run uses all of CIFAR-10, so that the paper's values may stand beside it."""
+    return FLAGS.dataset == "cifar10" and FLAGS.num_examples in (None, 50_000)
+
+
 def schemes() -> tuple[ensemble.Scheme, ...]:
     """Regimes that are trained: all of --sampling for several seeds, else the first."""
     names = FLAGS.sampling if FLAGS.seeds > 1 else FLAGS.sampling[:1]

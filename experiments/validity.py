@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from antisgd import hessian, lanczos, results, statistics, theory
+from antisgd import hessian, lanczos, plotting, results, statistics, theory
 from experiments import training
 from experiments.comparison import mean_row, median_row, row
 
@@ -86,7 +86,7 @@ def end_curvature_rows(
     ratio = results.read_arrays(path)["curvature"] / pairs.values[chosen]
     quantity = "curvature along the directions at the period's end over its start, median"
     made = median_row("end_curvature", "Sec. 5", quantity, ratio)
-    made["note"] = f"10th to 90th percentile {_range(ratio)}"
+    made["note"] = f"10th to 90th percentile {_range(ratio)}; error over directions, of one run"
     return [made]
 
 
@@ -106,14 +106,8 @@ def _range(values: np.ndarray) -> str:
     return f"{low:.3g} to {high:.3g}"
 
 
-def density_rows(problem: training.Problem, params: Any, folder: Path) -> list[dict[str, Any]]:
-    """Sec. 7's reduction of the loss fluctuation for all directions, by the spectral density.
-
-    Args:
-        problem: loss and pictures.
-        params: θ_K.
-        folder: of the run; keeps density.npz.
-    """
+def density(problem: training.Problem, params: Any, folder: Path) -> lanczos.SpectralDensity:
+    """The density of all eigenvalues at θ_K = params, kept in the folder's density.npz."""
     path = folder / "density.npz"
     if not path.exists():
         found = lanczos.spectral_density(
@@ -121,31 +115,49 @@ def density_rows(problem: training.Problem, params: Any, folder: Path) -> list[d
             num_probes=PROBES, num_steps=NODES,
         )  # fmt: skip
         results.write_arrays(path, **found._asdict())
-    density = lanczos.SpectralDensity(**results.read_arrays(path))
-    cross = theory.crossover_eigenvalue(
+    return lanczos.SpectralDensity(**results.read_arrays(path))
+
+
+def density_rows(problem: training.Problem, found: lanczos.SpectralDensity) -> list[dict[str, Any]]:
+    """Sec. 7's reduction of the loss fluctuation for all directions; eigenvalues above λ_cross."""
+    above, above_error = found.mean(lambda x: x > _crossover(problem))
+    reduction, error = _reduction(found, problem.steps_per_epoch)
+    d, vectors = problem.dimension, f"{len(found.nodes)} random vectors"
+    quantity = "reduction of the loss fluctuation, all directions of positive curvature"
+    note = f"by the theory with C = H but for the penalty, which makes no noise; {vectors}"
+    count = "eigenvalues above the crossover, by the spectral density"
+    return [
+        row("loss_fluctuation_reduction_all", "Sec. 7", quantity, reduction, error, n=d, note=note),
+        row("density_above_crossover", "Fig. 5", count, d * above, d * above_error, paper=35, n=d,
+            note=vectors),
+    ]  # fmt: skip
+
+
+def density_figure(problem: training.Problem, found: lanczos.SpectralDensity, pairs: Any) -> Any:
+    """How many eigenvalues lie above each λ: all, by the density, and those found."""
+    return plotting.spectrum_count(
+        found.nodes, found.weights * problem.dimension, pairs.values, _crossover(problem)
+    )
+
+
+def _crossover(problem: training.Problem) -> float:
+    return theory.crossover_eigenvalue(
         training.final_learning_rate(), FLAGS.momentum, problem.steps_per_epoch
     )
-    above, above_error = density.mean(lambda x: x > cross)
-    reduction, error = _reduction(density, problem.steps_per_epoch)
-    n = problem.dimension
-    quantity = "reduction of the loss fluctuation, all directions of positive curvature"
-    note = "theory with C = H, spectral density; error by leaving out one random vector"
-    rows = [("loss_fluctuation_reduction_all", "Sec. 7", quantity, reduction, error, note)]
-    quantity = "eigenvalues above the crossover, by the spectral density"
-    rows.append(("density_above_crossover", "Fig. 5", quantity, n * above, n * above_error, ""))
-    return [row(*start, n=n, note=note) for *start, note in rows]
 
 
-def _reduction(density: lanczos.SpectralDensity, steps_per_epoch: int) -> tuple[float, float]:
-    """1 − Σ λ²V/Σ λ²V_white over the nodes, and its error by leaving out one random vector."""
-    sums = []
+def _reduction(found: lanczos.SpectralDensity, steps_per_epoch: int) -> tuple[float, float]:
+    """1 − Σ λcV/Σ λcV_white over the nodes, and its error by leaving out one random vector.
+
+    c = λ − 2·weight_decay: the penalty's share of the curvature is the same in every batch.
+    """
+    sums, positive = [], np.clip(found.nodes, 1e-12, None)
+    noise = np.clip(found.nodes - 2 * FLAGS.weight_decay, 0, None)
     for law in (theory.without_replacement(steps_per_epoch), theory.with_replacement()):
-        positive = np.clip(density.nodes, 1e-12, None)
         V = theory.stationary_variances(
             positive, training.final_learning_rate(), FLAGS.momentum, law
         )
-        terms = np.where(density.nodes > 0, positive**2 * V.weight, 0.0)
-        sums.append(np.sum(density.weights * terms, axis=1))
+        sums.append(np.sum(found.weights * positive * noise * V.weight, axis=1))
     anti, white = sums
     left_out = 1 - (anti.sum() - anti) / (white.sum() - white)
     error = np.sqrt((len(anti) - 1) * left_out.var())

@@ -274,13 +274,19 @@ def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
     lam = np.geomspace(1e-3, 10, 50)
     density = lanczos.SpectralDensity(np.stack([lam, lam]), np.full((2, 50), 1 / 50))
     rate, M = 0.01, 40
-    with flagsaver.flagsaver(learning_rate=rate, learning_rate_decay=1.0):
+    with flagsaver.flagsaver(learning_rate=rate, learning_rate_decay=1.0, weight_decay=0.0):
         reduction, error = validity._reduction(density, M)
     anti = theory.stationary_variances(lam, rate, 0.9, theory.without_replacement(M)).weight
     white = theory.stationary_variances(lam, rate, 0.9, theory.with_replacement()).weight
     expected = theory.loss_fluctuation_reduction(lam, anti, white)
     np.testing.assert_allclose(reduction, expected, rtol=1e-12)
     assert error < 1e-12
+    # Curvature that the penalty makes is there in every batch: no noise below 0.02.
+    with flagsaver.flagsaver(learning_rate=rate, learning_rate_decay=1.0, weight_decay=0.01):
+        reduction, _ = validity._reduction(density, M)
+    noise = np.maximum(lam - 0.02, 0)
+    expected = theory.loss_fluctuation_reduction(lam, anti, white, noise)
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

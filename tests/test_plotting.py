@@ -53,6 +53,9 @@ def figures():
         "fig01": plotting.noise_autocorrelation(ONE, BAND, M),
         "fig02": plotting.variances_figure(ONE, CROSS, LIMIT),
         "fig05": plotting.eigenvalue_density(values.eigenvalues, CROSS),
+        "fig05_density": plotting.spectrum_count(
+            np.array([[1e-3, 0.1, 2.0], [-0.1, 0.2, 1.0]]), np.full((2, 3), 10.0),
+            values.eigenvalues, CROSS),
         "fig06": plotting.noise_autocorrelation(REGIMES, BAND, M),
         "fig07": plotting.variances_figure(REGIMES, CROSS, LIMIT),
         "fig08": plotting.training_curves(curves, 10),
@@ -212,6 +215,17 @@ def test_fig_5_counts_every_eigenvalue_and_says_where_the_crossover_is(drawn):
     assert not flat.texts
     assert "all below" in flat.get_title()
     assert flat.get_xlim()[1] < 0.02
+
+
+def test_the_whole_spectrum_is_counted_beside_the_eigenvalues_found(drawn):
+    (axis,) = drawn["fig05_density"].get_axes()
+    mean = line(axis, "all, by the density")
+    counted = np.interp([2e-3, 0.15, 1.5], *mean.get_data())
+    np.testing.assert_allclose(counted, [20, 15, 5])
+    found = line(axis, "those found")
+    assert found.get_ydata()[-1] == 40
+    assert found.get_xdata()[0] == REGIMES["with replacement"].eigenvalues.max()
+    assert "$\\lambda_\\mathrm{cross}$" in notes(axis)
 
 
 def test_fig_8_shades_the_analysis_period_and_shows_percent(drawn):

@@ -3,7 +3,8 @@
 The figures, by their number in the paper
     noise_autocorrelation     Fig. 1 and 6
     variances_figure          Fig. 2 and 7
-    eigenvalue_density        Fig. 5
+    eigenvalue_density        Fig. 5, the eigenvalues found
+    spectrum_count            Fig. 5, all of them by their density
     training_curves           Fig. 8
     variances_by_setting      Fig. 9
     scales_figure             Fig. 10
@@ -22,6 +23,7 @@ from antisgd.plotting.figures import (
     leading_variances,
     noise_against_curvature,
     noise_autocorrelation,
+    spectrum_count,
     training_curves,
     variances_figure,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "projection_panel",
     "scale_panel",
     "scales_figure",
+    "spectrum_count",
     "spectrum_panel",
     "training_curves",
     "variances_by_setting",

@@ -19,6 +19,7 @@ __all__ = [
     "leading_variances",
     "noise_against_curvature",
     "noise_autocorrelation",
+    "spectrum_count",
     "training_curves",
     "variances_figure",
 ]
@@ -144,6 +145,37 @@ def eigenvalue_density(
     figure, axes = _figure(COLUMN, 2.5)
     panels.spectrum_panel(axes[0, 0], eigenvalues, cross, unconverged)
     _legend_if_needed(axes[0, 0], (0.2, 0.88))
+    return figure
+
+
+@_styled
+def spectrum_count(
+    nodes: np.ndarray, weights: np.ndarray, eigenvalues: np.ndarray, cross: float
+) -> Figure:
+    """Fig. 5 for the whole spectrum: how many eigenvalues lie above each λ.
+
+    Args:
+        nodes: of a quadrature rule for each random vector, [probes, steps].
+        weights: eigenvalues that each node stands for, [probes, steps].
+        eigenvalues: those found, [k].
+        cross: λ_cross.
+    """
+    figure, axes = _figure(COLUMN, 2.5)
+    axis, found = axes[0, 0], np.sort(eigenvalues)[::-1]
+    positive = nodes[nodes > 0]
+    grid = np.geomspace(max(positive.min(), 1e-3 * found[-1]), positive.max(), 400)
+    above = nodes[:, None, :] > grid[:, None]
+    counts = np.sum(weights[:, None, :] * above, axis=2)
+    mean, error = counts.mean(0), counts.std(0, ddof=1) / len(counts) ** 0.5
+    axis.plot(grid, mean, color=panels.ORANGE, label="all, by the density")
+    axis.fill_between(grid, mean - error, mean + error, color=panels.ORANGE, alpha=0.25, lw=0)
+    axis.step(found, np.arange(1, len(found) + 1), color=panels.BLUE, label="those found")
+    axis.set(
+        xscale="log", yscale="log", xlabel=panels.EIGENVALUE, ylabel="eigenvalues above",
+        ylim=(0.5, 2 * weights.sum(1).max()),
+    )  # fmt: skip
+    panels.mark_x(axis, cross, "$\\lambda_\\mathrm{cross}$")
+    axis.legend(loc="lower left")
     return figure
 
 

@@ -173,7 +173,8 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     """Correlation time against the eigenvalue, log–log (Fig. 2, right)."""
     x, order = np.asarray(analysis.eigenvalues), np.argsort(analysis.eigenvalues)
     hollow = analysis.drift_share > MOSTLY_DRIFT
-    low, high = (analysis.spread.correlation_time.T * analysis.window.correlation_time)[:, order]
+    band = analysis.spread.correlation_time[:, [0, -1]].T
+    low, high = (band * analysis.window.correlation_time)[:, order]
     axis.fill_between(x[order], low, high, color=WINDOW, alpha=0.2, linewidth=0, zorder=0,
                       label="95 % of directions")  # fmt: skip
     _shade(axis, x, analysis.blurred)
