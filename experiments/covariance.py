@@ -50,8 +50,10 @@ def find(
             microbatch_size=min(FLAGS.microbatch_size, 100),
         )
         scale = 1 / FLAGS.batch_size - 1 / problem.num_examples
-        covariance = scale * np.cov(np.asarray(jax.device_get(gradients), np.float64).T)
-        results.write_arrays(path, examples=np.atleast_2d(covariance))
+        gradients = np.asarray(jax.device_get(gradients), np.float64)
+        gradients -= gradients.mean(axis=0)
+        covariance = scale * (gradients.T @ gradients) / (len(gradients) - 1)
+        results.write_arrays(path, examples=covariance)
     noise = np.asarray(noise, np.float64)
     recorded = noise.T @ noise / len(noise)
     return Covariances(recorded, results.read_arrays(path)["examples"][:k, :k])

@@ -59,17 +59,18 @@ def discard(
     theta, restore = ravel_pytree(params)
     above = int(np.sum(eigenvalues > _crossover(problem)))
     counts = _counts(len(vectors), above)
+    test = problem.dataset.test
     evaluate = jax.jit(
-        lambda flat: objective.evaluate(problem.apply, restore(flat), problem.dataset.test)
+        lambda flat, examples: objective.evaluate(problem.apply, restore(flat), examples)
     )
     projections = np.zeros(len(vectors), np.float32)
-    accuracies, left = [float(evaluate(theta).accuracy)], theta
+    accuracies, left = [float(evaluate(theta, test).accuracy)], theta
     for low, high in zip(counts[:-1], counts[1:], strict=True):
         block = jnp.asarray(vectors[low:high])
         part = trajectory.project(block, theta[None])
         projections[low:high] = part[0]
         left = left - trajectory.project(block.T, part)[0]
-        accuracies.append(float(evaluate(left).accuracy))
+        accuracies.append(float(evaluate(left, test).accuracy))
     deviation = float(jnp.linalg.norm(theta) / theta.size**0.5)
     found = Discarding(counts, np.array(accuracies), projections, deviation)
     results.write_arrays(path, **found._asdict())

@@ -78,14 +78,14 @@ def layer_hessian(problem: training.Problem, params: Any, folder: Path) -> np.nd
         problem.loss, params, problem.dataset.train, microbatch_size=FLAGS.microbatch_size,
         only=LAYER.__eq__,
     )  # fmt: skip
-    columns = jax.jit(jax.vmap(matvec))
+    columns = jax.jit(lambda matvec, block: jax.vmap(matvec)(block))
     path, n = folder / "checkpoints" / "layer_hessian.npz", flat.size
     found = np.zeros((n, n), np.float32)
     found, done = results.read_checkpoint(path, (found, 0))
     bar = tqdm(total=n, initial=int(done), desc="layer's Hessian", unit="column")
     for first in range(int(done), n, BLOCK):
         block = jnp.eye(n)[np.minimum(np.arange(first, first + BLOCK), n - 1)]
-        found[first : first + BLOCK] = columns(block)[: n - first]
+        found[first : first + BLOCK] = columns(matvec, block)[: n - first]
         if not np.isfinite(found).all():
             words = f"columns {first} to {first + BLOCK} of the layer's Hessian are not finite"
             bound = training.stability(FLAGS.epochs, *training.hyperparameters())

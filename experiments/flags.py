@@ -46,7 +46,7 @@ def define(*, default_output_dir: str) -> None:
     flags.DEFINE_integer(
         "microbatch_size",
         500,
-        "Pictures a full-gradient or Hessian product takes at a time.",
+        "Pictures a full-gradient or Hessian product takes at a time; more are faster on a GPU.",
         lower_bound=1,
     )
     flags.DEFINE_float(
@@ -216,5 +216,14 @@ def guarded(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], 
         except (ValueError, OSError, ArithmeticError, MemoryError) as error:
             logging.debug("where it happened", exc_info=True)
             sys.exit(f"error: {' '.join(str(error).split())}")
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            logging.debug("where it happened", exc_info=True)
+            sys.exit(
+                "error: the device's memory is full: lower --microbatch_size, restart the basis "
+                "with --basis_memory=GIB or ask for fewer --eigenpairs; the same command goes on "
+                "from the last checkpoint"
+            )
 
     return run_main

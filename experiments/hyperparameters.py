@@ -43,6 +43,9 @@ FLAGS.set_default("seeds", 5)
 FLAGS.set_default("batch_size", 64)
 FLAGS.set_default("eigenpairs", 2000)
 FLAGS.set_default("sampling", ["without_replacement"])
+# The scales of App. I are those of weights and velocities: a million exact full gradients would
+# change only the noise beside them.
+FLAGS.set_default("full_gradient", "quadratic")
 flags.DEFINE_list(
     "learning_rates", ["0.005", "0.01", "0.02", "0.03", "0.04"],
     "Eta of the first epoch, varied at --momentum and --batch_size.",
@@ -142,6 +145,7 @@ def work(settings: list[Setting], problem: training.Problem, folder: Path) -> pl
         solves=left,
         records=left,
         products=0,
+        stored=1,
     )
 
 

@@ -28,6 +28,7 @@ class Work(NamedTuple):
         solves: eigen-solves still to be done.
         records: periods still to be recorded.
         products: Hessian products besides, still to be taken.
+        stored: networks whose basis and vectors lie on disk at a time; None: all analysed.
     """
 
     pairs: int
@@ -37,6 +38,7 @@ class Work(NamedTuple):
     solves: int
     records: int
     products: int
+    stored: int | None = None
 
 
 class Bytes(NamedTuple):
@@ -145,12 +147,21 @@ def memory(problem: training.Problem, needed: Work) -> dict[str, Bytes]:
         solve = lanczos.memory_plan(d, needed.pairs, memory=curvature.basis_limit())
         items["eigenpairs"] = Bytes(solve.basis_bytes + solve.vectors_bytes, solve.host_bytes)
     if needed.periods:
-        chunk = 4 * d * recording.CHUNK_STEPS * recorded_arrays()
-        # Weights in float64 and noise of every period of a network, and what turns one into
-        # statistics: four float64 arrays of its size.
+        chunk = 4 * d * recording.chunk_steps() * recorded_arrays()
+        # Weights in float64, velocities and noise of every period of a network, then what turns
+        # one into statistics: its copy and four float64 arrays; or single gradients, twice.
         values = FLAGS.analysis_epochs * problem.steps_per_epoch * k
-        items["recording"] = Bytes(4 * d * k + chunk, values * (12 * len(FLAGS.sampling) + 32))
+        single = 12 * problem.num_examples * k * ("covariance" in FLAGS.stages)
+        held = values * 16 * len(FLAGS.sampling) + max(values * 48, single)
+        items["recording"] = Bytes(4 * d * k + chunk, held)
     return items
+
+
+def beside_products(problem: training.Problem, needed: Work) -> int:
+    """Bytes on the device that a block of Hessian products has to leave alone."""
+    items = memory(problem, needed)
+    kept = [items[name] for name in ("pictures", "networks", "eigenpairs") if name in items]
+    return sum(item.device for item in kept)
 
 
 def disk(problem: training.Problem, needed: Work) -> int:
@@ -164,7 +175,8 @@ def disk(problem: training.Problem, needed: Work) -> int:
     solve = lanczos.memory_plan(problem.dimension, needed.pairs, memory=limit)
     # A basis that is restarted lies there twice for a moment.
     basis = solve.basis_bytes * (1 if limit is None else 2)
-    return recordings + networks + FLAGS.analysis_seeds * (basis + solve.vectors_bytes)
+    stored = FLAGS.analysis_seeds if needed.stored is None else needed.stored
+    return recordings + networks + stored * (basis + solve.vectors_bytes)
 
 
 def recorded_arrays() -> int:

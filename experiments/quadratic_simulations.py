@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from antisgd import sampling, theory
+from antisgd.theory.precision import float64_on_host
 
 __all__ = [
     "Comparison",
@@ -168,7 +169,7 @@ def simulate(
     Returns:
         [T + 1, replicas, k], the first being the weights before the window.
     """
-    with jax.enable_x64(True):
+    with float64_on_host():
         arguments = (jnp.asarray(x, jnp.float64) for x in (noise, eigenvalues, average_decay))
         return np.asarray(_simulate(*arguments, optimizer, settle))
 

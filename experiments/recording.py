@@ -20,8 +20,9 @@ from experiments import interruption, training
 FLAGS = flags.FLAGS
 
 # Steps whose gradients are held before they are projected: one buffer of so many times d float32,
-# two with exact full gradients. Fewer make the matrix product slower.
-CHUNK_STEPS = 250
+# two with exact full gradients. Fewer make the matrix product slower; but no stop is heard within
+# a chunk, and exact full gradients take their time.
+CHUNK_STEPS, EXACT_CHUNK_STEPS = 250, 25
 # An epoch with exact full gradients can take an hour: checkpoints are written within it as well.
 CHECKPOINT_SECONDS = 60.0
 
@@ -106,7 +107,7 @@ def record(
     began = state
     anchors, state = _run(period, state)
     boundaries = np.arange(FLAGS.analysis_epochs + 1) * problem.steps_per_epoch
-    velocities = _velocities(files["gradients"], began, jnp.asarray(directions))
+    velocities = _velocities(files["gradients"], began, period.directions)
     weights = trajectory.displacements(velocities)
     if _exact():
         full, error = files["full_gradients"], np.zeros(k)
@@ -140,6 +141,11 @@ def _velocities(
 
 def _exact() -> bool:
     return FLAGS.full_gradient == "exact"
+
+
+def chunk_steps() -> int:
+    """Steps of a chunk of this run."""
+    return EXACT_CHUNK_STEPS if _exact() else CHUNK_STEPS
 
 
 def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -229,7 +235,7 @@ def _anchor(problem: training.Problem, directions: jax.Array) -> Any:
 def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainState]:
     """Builds the function that runs and records one epoch of the period, numbered from 1."""
     scheme, train = getattr(sampling, period.regime), period.problem.dataset.train
-    count, M = period.problem.num_examples, period.steps_per_epoch
+    count, M, size = period.problem.num_examples, period.steps_per_epoch, chunk_steps()
     # The key is an argument and no constant, so that all seeds share one program.
     draw = jax.jit(lambda key, epoch: scheme(key, epoch, count, FLAGS.batch_size))
     run_chunk, swept = (
@@ -244,8 +250,8 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
         within = rows < int(done) <= rows + M
         state = jax.tree.map(jnp.asarray, held) if within else state
         saved = time.monotonic()
-        for row in range(int(done) if within else rows, rows + M, CHUNK_STEPS):
-            here = slice(row - rows, row - rows + CHUNK_STEPS)
+        for row in range(int(done) if within else rows, rows + M, size):
+            here = slice(row - rows, row - rows + size)
             chunk = jax.tree.map(lambda leaf, here=here: leaf[here], schedule)
             state, projected = run_chunk(state, chunk, train, period.directions, *swept)
             _check_finite(period, np.asarray(projected.losses)[None], row)

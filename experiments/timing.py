@@ -47,7 +47,7 @@ def rough_times(problem: training.Problem, needed: plan.Work) -> dict[str, float
         times["training"] = step * FLAGS.epochs * problem.steps_per_epoch
     if not needed.pairs and not needed.directions:
         return times
-    product, rate = _timed_product(problem, needed.pairs), _timed_projection(problem.dimension)
+    product, rate = _timed_product(problem, needed), _timed_projection(problem.dimension)
     if needed.solves:
         times["eigenpairs"] = needed.solves * _solve(problem.dimension, needed.pairs, product, rate)
     if needed.records:
@@ -97,7 +97,7 @@ def _timed_step(problem: training.Problem) -> float:
     return _seconds(lambda: run(*arguments)) / len(schedule.indices)
 
 
-def _timed_product(problem: training.Problem, pairs: int) -> float:
+def _timed_product(problem: training.Problem, needed: plan.Work) -> float:
     """Seconds of one Hessian product over all pictures, in blocks as the solve takes them.
 
     Raises:
@@ -109,15 +109,16 @@ def _timed_product(problem: training.Problem, pairs: int) -> float:
     matvec = hessian.hessian_vector_product(
         problem.loss, params, few, microbatch_size=FLAGS.microbatch_size
     )
-    size = lanczos.memory_plan(problem.dimension, pairs).block_size
+    size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size
     block = jax.random.normal(jax.random.key(0), (size, problem.dimension))
     program = lanczos.lowered(matvec, block).compile()
     held, place = program.memory_analysis(), plan.device()
-    if held is not None and held.temp_size_in_bytes > place.available:
+    free = place.available - plan.beside_products(problem, needed)
+    if held is not None and held.temp_size_in_bytes > free:
         raise MemoryError(
             f"a block of {size} Hessian products over --microbatch_size={FLAGS.microbatch_size} "
             f"pictures takes {plan.in_words(held.temp_size_in_bytes)}, {place.name} has "
-            f"{plan.in_words(place.available)}: lower --microbatch_size"
+            f"{plan.in_words(max(free, 0))} beside the rest: lower --microbatch_size"
         )
     jax.block_until_ready(program(matvec, block))
     return _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
@@ -126,7 +127,7 @@ def _timed_product(problem: training.Problem, pairs: int) -> float:
 def _timed_projection(dimension: int) -> float:
     """Floating-point operations a second of a projection."""
     directions = jnp.ones((TIMED_DIRECTIONS, dimension))
-    vectors = jnp.ones((recording.CHUNK_STEPS, dimension))
+    vectors = jnp.ones((recording.chunk_steps(), dimension))
     jax.block_until_ready(trajectory.project(directions, vectors))
     operations = 2 * directions.shape[0] * vectors.shape[0] * dimension
     return operations / _seconds(lambda: trajectory.project(directions, vectors))

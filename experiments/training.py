@@ -252,8 +252,9 @@ def stability(epoch: int, learning_rate: float, momentum: float) -> str:
 
 
 def network(training: Training, index: int) -> heavy_ball.TrainState:
-    """One network of an ensemble."""
-    return jax.tree.map(lambda leaf: leaf[index], training.states)
+    """One network of an ensemble, on one device: what follows is not split over them."""
+    chosen = jax.tree.map(lambda leaf: leaf[index], training.states)
+    return jax.device_put(chosen, jax.local_devices()[0])
 
 
 def stream_key(seed: int) -> jax.Array:

@@ -84,7 +84,7 @@ def test_losses_over_many_microbatches(million):
 
 def recorded(folder, chunk, microbatch_size):
     with tiny.given(f"--microbatch_size={microbatch_size}"):
-        recording.CHUNK_STEPS = chunk
+        recording.EXACT_CHUNK_STEPS = chunk
         problem, key = tiny.problem(), jax.random.key(0)
         optimizer = training.optimizer_at(0, *training.hyperparameters())
         state = heavy_ball.init(optimizer, problem.init(key))

@@ -1,5 +1,9 @@
 """Stationary variances: 120-digit Eq. 49/50, every noise law by dense covariances, the limits."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -307,3 +311,21 @@ def test_variances_scale_with_the_squared_learning_rate_at_fixed_eta_lambda():
     one = theory.stationary_variances(0.5, 0.2, 0.5, law)
     other = theory.stationary_variances(0.25, 0.4, 0.5, law)
     np.testing.assert_allclose(other.weight, 4 * one.weight, rtol=1e-14)
+
+
+ON_ANOTHER_DEVICE = """
+import jax, jax.numpy as jnp
+from antisgd.theory.precision import float64_on_host
+first, second = jax.devices()
+jax.config.update("jax_default_device", second)
+with float64_on_host():
+    x = jnp.zeros(())
+assert x.devices() == {first} and x.dtype == "float64", (x.devices(), x.dtype)
+assert jnp.zeros(()).devices() == {second} and jnp.zeros(()).dtype == "float32"
+"""
+
+
+def test_the_theory_is_computed_on_the_host_whatever_the_networks_use():
+    """The second of two CPU devices stands for an accelerator, which may know no complex128."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", ON_ANOTHER_DEVICE], check=True, env=environment)

@@ -166,3 +166,21 @@ def test_example_gradients_are_those_of_one_example_at_a_time(run, microbatch_si
     np.testing.assert_allclose(found, np.array(each) @ directions.T, atol=50 * D * EPS)
     expected = directions @ np.cov(np.asarray(examples).T) @ directions.T
     np.testing.assert_allclose(np.cov(np.asarray(found).T), expected, atol=200 * D * EPS)
+
+
+def test_recorded_steps_are_multiplied_at_full_precision(run):
+    """A user's own loss says nothing of precision; an accelerator would take 8 or 10 bits."""
+    examples, params, directions, schedule = run
+    optimizer = heavy_ball.heavy_ball(RATE, MOMENTUM)
+
+    def advance(state, schedule, examples):
+        record = trajectory.flat_record(partial(full_gradient, examples))
+        return heavy_ball.run_schedule(
+            quadratic, optimizer, state, schedule, examples, record=record
+        )
+
+    arguments = (heavy_ball.init(optimizer, params), schedule, examples, directions)
+    text = trajectory.make_recorder(advance).lower(*arguments).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) >= 5
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

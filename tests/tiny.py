@@ -74,6 +74,7 @@ def shrink(patch):
     patch(validity, "NODES", 5)
     patch(flags, "KEPT_COMPILE_SECONDS", 0)
     patch(recording, "CHUNK_STEPS", 4)
+    patch(recording, "EXACT_CHUNK_STEPS", 4)
     for stage in (training, curvature, recording):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 

@@ -45,7 +45,8 @@ def memory_plan(
         basis_vectors=vectors,
         basis_bytes=vectors * dimension * itemsize,
         vectors_bytes=k * dimension * itemsize,
-        host_bytes=8 * vectors * (2 * vectors + k),
+        # The projected problem, its upper half and what LAPACK makes of it.
+        host_bytes=8 * vectors * (4 * vectors + k),
         block_size=block_size,
         least_bytes=least_vectors(dimension, k, block_size) * dimension * itemsize,
     )

@@ -156,7 +156,8 @@ def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdi
 def _check_due(state: State, k: int) -> bool:
     """Whether a look at the Ritz pairs, some m³ operations, is worth it; the state alone decides.
 
-    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted.
+    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted;
+    with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
     """
     m = multiplied(state)
     if m < min(k + state.block_size, state.basis[0].shape[1]):
@@ -166,7 +167,8 @@ def _check_due(state: State, k: int) -> bool:
     last, converged = state.history[-1]
     if state.products == last:
         return True
-    pause = max(state.block_size, min(m // 32, m**2 // 2**15), (k - converged) // 2)
+    pause = max(min(m // 32, m**2 // 2**15), m**2 // 2**17)
+    pause = max(state.block_size, pause, (k - converged) // 2)
     return bool(state.products >= last + pause * (converged >= 0))
 
 

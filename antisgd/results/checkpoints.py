@@ -102,12 +102,11 @@ def write_rows(path: Path, rows: np.ndarray, start: int) -> None:
 
 
 def read_rows(path: Path, num_rows: int, dimension: int) -> np.ndarray:
-    """Reads the first rows of a file of `write_rows`, float32 [num_rows, dimension].
+    """The first rows of a file of `write_rows`, float32 [num_rows, dimension], memory-mapped.
 
     Raises:
         ValueError: the file is too short.
     """
-    data = np.fromfile(path, np.float32, num_rows * dimension)
-    if data.size < num_rows * dimension:
+    if path.stat().st_size < 4 * num_rows * dimension:
         raise ValueError(f"{path} holds fewer than {num_rows} rows: remove it and run again")
-    return data.reshape(num_rows, dimension)
+    return np.memmap(path, np.float32, "r", shape=(num_rows, dimension))

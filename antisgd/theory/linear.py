@@ -15,6 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from antisgd.theory.noise import Noise, autocorrelation
+from antisgd.theory.precision import float64_on_host
 
 __all__ = [
     "LinearOptimizer",
@@ -100,7 +101,7 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
         ValueError: the transformation is not linear (Adam), or changes from step to step (a
             schedule, a debiased average).
     """
-    with jax.enable_x64(True):
+    with float64_on_host():
         theta = jnp.zeros((), jnp.float64)
         numbers, counters = _split_state(optimizer.init(theta))
         flat, restore = ravel_pytree((theta, numbers))

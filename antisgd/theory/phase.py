@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd.theory.noise import Noise, epoch_chain
+from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, edge_distance
 
 __all__ = ["phase_variances"]
@@ -163,7 +164,7 @@ def _scan_epoch(a, beta, frame, chain, covariance):
 
 def _through_epoch(a, beta, chain, covariance):
     """Covariance [3, 3, k] after an epoch, and var θ and var v [M, k] after each of its steps."""
-    with jax.enable_x64(True):
+    with float64_on_host():
         found = _scan_epoch(a, np.float64(beta), _frame(a, beta), chain, covariance)
         return jax.tree.map(np.asarray, found)
 

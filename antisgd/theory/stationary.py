@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd.theory.noise import Noise
+from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, reshuffling_variances, white_variances
 
 __all__ = ["correlation_time", "stationary_variances"]
@@ -46,7 +47,7 @@ def stationary_variances(
         lam, eta, beta = (jnp.asarray(x, dtype) for x in arguments)
         return _variances(lam, eta, beta, noise)
     _check(*(np.asarray(x, np.float64) for x in arguments))
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), float64_on_host():
         lam, eta, beta = (jnp.asarray(x, jnp.float64) for x in arguments)
         found = _variances(lam, eta, beta, noise)
         return Variances(*map(np.asarray, found))

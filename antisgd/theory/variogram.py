@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd.theory.noise import Noise, autocorrelation
+from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 
 __all__ = ["variogram"]
@@ -34,7 +35,7 @@ def variogram(a: np.ndarray, beta: float, noise: Noise, num_steps: int) -> np.nd
     listed = 0 if noise.correlations is None else len(noise.correlations)
     reach = max(num_steps + 1, noise.period, listed)
     r = autocorrelation(noise, np.arange(1, reach + 1))
-    with jax.enable_x64(True):
+    with float64_on_host():
         return np.asarray(_variogram(*map(jnp.asarray, (a, beta, r, *exact)))[: num_steps + 1])
 
 

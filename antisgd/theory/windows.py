@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd.theory.noise import EpochChain, Noise, epoch_chain
+from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
 
@@ -128,7 +129,7 @@ def _unaligned(
 def _aligned(
     a: np.ndarray, beta: float, noise: Noise, num_steps: int, drift: str, start: Noise
 ) -> tuple[np.ndarray, np.ndarray]:
-    with jax.enable_x64(True):
+    with float64_on_host():
         rates = jnp.asarray(a)
         first = _boundary_state(rates, beta, epoch_chain(start))
         final, squares = _propagate(rates, beta, epoch_chain(noise), num_steps, first)

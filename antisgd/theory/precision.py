@@ -1,0 +1,20 @@
+"""Where the theory is computed: in float64 on the host, whatever the networks use."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+__all__ = ["float64_on_host"]
+
+
+@contextmanager
+def float64_on_host() -> Iterator[None]:
+    """JAX in float64 on the CPU: a TPU knows no complex128, a GPU is slow at short scans."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        # JAX_PLATFORMS may leave the CPU out.
+        host = None
+    with jax.enable_x64(True), jax.default_device(host):
+        yield
