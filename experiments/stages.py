@@ -15,6 +15,7 @@ from experiments import (
     covariance,
     curvature,
     discarding,
+    drift,
     figures,
     recording,
     regimes,
@@ -100,6 +101,7 @@ def _compared(
     rows = summary.curvature_rows(problem, pairs)
     for regime, one in analyses.items():
         rows += summary.analysis_rows(problem, one, recorded[regime], regime)
+        rows += drift.rows(problem, one, recorded[regime], pairs.values, regime)
     rows += regimes.rows(problem, analyses)
     return rows, figures.analysis_figures(problem, trained, pairs, analyses, recorded)
 

@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from antisgd import statistics, theory
-from experiments import training, validity
+from experiments import training
 from experiments.comparison import exponent_row, median_row, row
 
 FLAGS = flags.FLAGS
@@ -79,7 +79,7 @@ def analysis_rows(
     ratio = one.measured.velocity / (one.noise * one.stationary.velocity)
     quantity = "velocity variance over Eq. 6, median"
     rows.append(median_row(f"velocity_over_theory_{regime}", figure, quantity, ratio))
-    return rows + validity.period_rows(one, recorded, regime)
+    return rows
 
 
 def _exponent_rows(one: Any, regime: str, figure: str) -> list[dict[str, Any]]:

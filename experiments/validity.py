@@ -1,4 +1,4 @@
-"""Whether the quadratic picture holds: drift, curvature at the period's end, the whole spectrum."""
+"""Whether the quadratic picture holds: curvature at the period's end, the whole spectrum."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from antisgd import hessian, lanczos, plotting, results, statistics, theory
+from antisgd import hessian, lanczos, plotting, results, theory
 from experiments import training
-from experiments.comparison import mean_row, median_row, row
+from experiments.comparison import median_row, row
 
 FLAGS = flags.FLAGS
 
@@ -18,52 +18,6 @@ FLAGS = flags.FLAGS
 DIRECTIONS = 16
 # Random vectors and products of each for the density: 200 products.
 PROBES, NODES = 4, 50
-
-
-def period_rows(one: Any, recorded: Any, regime: str) -> list[dict[str, Any]]:
-    """Whether the period is what the theory assumes: a loss that stays, a drift that is linear.
-
-    Args:
-        one: the regime's `analysis.Analysis`.
-        recorded: its `recording.Recording`.
-        regime: for the rows' names.
-    """
-    losses, k = recorded.curves[[0, -1], 0], len(one.eigenvalues)
-    quantity = "relative change of the training loss over the analysis period"
-    loss = row(f"loss_change_{regime}", "Fig. 8", quantity, losses[1] / losses[0] - 1)
-    drifting = row(
-        f"drifting_{regime}", "Sec. 5.3", "share of directions mostly drift",
-        np.mean(one.drift_share > 0.5), n=k,
-        note="the straight line makes over half of the raw variance",
-    )  # fmt: skip
-    return [drifting, *_drift_rows(recorded.trajectory.weights, regime), loss]
-
-
-def _drift_rows(weights: np.ndarray, regime: str) -> list[dict[str, Any]]:
-    """How the drift's share of the movement grows with the window, and how straight it is."""
-    rows = []
-    for name, parts in (("a quarter", 4), ("half", 2), ("the whole", 1)):
-        windows = np.array_split(weights, parts)
-        share = np.mean([statistics.drift_share(window) for window in windows], axis=0)
-        quantity = f"share of the straight line in the raw variance, {name} of the period, mean"
-        note = "1 for a straight line, 0.44 for a random walk, 1/6 for short fluctuations"
-        rows.append(mean_row(f"drift_share_{parts}_{regime}", "Sec. 6", quantity, share, note=note))
-    half = len(weights) // 2
-    quantity = "cosine of the movements in the first and second half of the period"
-    cosine, error = _cosine(weights[half] - weights[0], weights[-1] - weights[half])
-    note = "1 for a straight line, 0 for a random walk, -1/2 for short fluctuations"
-    name = f"drift_cosine_{regime}"
-    rows.append(row(name, "Sec. 5.3", quantity, cosine, error, n=len(share), note=note))
-    return rows
-
-
-def _cosine(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Of the angle between two vectors [k], and its error by leaving out one direction."""
-    products = np.stack([first * second, first**2, second**2]).astype(np.float64)
-    inner, *squares = products.sum(1, keepdims=True) - products
-    left_out = inner / np.sqrt(squares[0] * squares[1])
-    whole = products.sum(1)
-    return whole[0] / np.sqrt(whole[1] * whole[2]), np.sqrt((len(first) - 1) * left_out.var())
 
 
 def end_curvature_rows(

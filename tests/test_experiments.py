@@ -13,8 +13,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from antisgd import heavy_ball, lanczos, models, objective, results, theory
+from experiments import drift, lenet, training, validity
 from experiments import flags as shared
-from experiments import lenet, training, validity
 from tests import tiny
 
 FLAGS = flags.FLAGS
@@ -28,7 +28,8 @@ TOY = {
     "eigenpairs": 6,
 }
 FIGURES = {
-    "fig01", "fig02", "fig05", "fig06", "fig07", "fig08", "fig11", "fig13", "fig14", "seeds",
+    "fig01", "fig02", "fig05", "fig05_density", "fig06", "fig07", "fig08", "fig11", "fig13",
+    "fig14", "seeds",
 }  # fmt: skip
 
 
@@ -261,12 +262,37 @@ def test_drift_rows_tell_a_line_a_random_walk_and_noise_apart():
         (np.cumsum(noise, axis=0), 0.44, 0),
         (noise, 1 / 6, -1 / 2),
     ):
-        rows = validity._drift_rows(weights, "toy")
+        rows = drift.shape_rows(weights, "toy")
         assert len(rows) == 4
         for row, expected in zip(rows, (share, share, share, cosine), strict=True):
             # A quarter of the period has 250 points: the ends of a line make 6/250 more.
             allowed = 3.29 * row["here_error"] + 0.003 + 6 / 250 * (row["id"][:11] == "drift_share")
             assert abs(row["here"] - expected) <= allowed, row
+
+
+def test_shorter_windows_are_pieces_of_the_recording(finished):
+    """Mean velocity removed from each epoch of M = 10 steps, by hand, over theory on its grid."""
+    inside = finished / "trajectory_without_replacement"
+    weights, values = (
+        np.load(inside / "weights.npy"),
+        np.load(finished / "eigenpairs.npz")["values"],
+    )
+    settings = json.loads((finished / "config.json").read_text())["settings"]
+    rate = 0.01 * settings["learning_rate_decay"] ** settings["epochs"]
+    squares = np.zeros((2, len(values)))
+    for start in (0, 10, 20):
+        window = weights[start : start + 11]
+        line = np.linspace(0, 1, 11)[:, None] * (window[-1] - window[0])
+        squares += np.var(window - line, axis=0), np.var(np.diff(window, axis=0), axis=0)
+    time = (2 * squares[0] / squares[1])[values > 0]
+    expected = theory.window_variances(
+        values[values > 0], rate, 0.9, theory.without_replacement(10), 10,
+        drift="mean_velocity",
+    )  # fmt: skip
+    rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
+    here = rows["tau_over_theory_1_epochs_without_replacement"]["here"]
+    np.testing.assert_allclose(here, np.median(time / expected.correlation_time), rtol=1e-5)
+    assert "tau_over_theory_5_epochs_without_replacement" not in rows
 
 
 def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
