@@ -1,0 +1,70 @@
+"""The rows that compare both regimes, where the measurements are the theory itself."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from antisgd import statistics, theory
+from experiments import regimes
+from tests import tiny
+
+M, RATE, BETA = 100, 0.01, 0.9
+CROSS = theory.crossover_eigenvalue(RATE, BETA, M)
+LAM = np.geomspace(30 * CROSS, 1e-3 * CROSS, 40)
+FLAT = LAM < CROSS
+
+
+def exact(law, scale=1.0):
+    """An analysis that measured what the theory of the window says, times `scale` in weight."""
+    window = theory.window_variances(
+        LAM, RATE, BETA, law, 20 * M, start=theory.without_replacement(M), drift="mean_velocity"
+    )
+    stationary = theory.stationary_variances(LAM, RATE, BETA, law)
+    measured = statistics.Fluctuations(
+        scale * LAM * window.weight, LAM * window.velocity, scale * window.correlation_time
+    )
+    return SimpleNamespace(
+        eigenvalues=LAM, noise=LAM, window=window, measured=measured, stationary=stationary,
+        spread=SimpleNamespace(correlation_time=np.ones((LAM.size, 12))),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    analyses = {
+        "without_replacement": exact(theory.without_replacement(M)),
+        "with_replacement": exact(theory.with_replacement(), 2.0),
+    }
+    given = f"--learning_rate={RATE}", "--learning_rate_decay=1", "--analysis_epochs=20"
+    with tiny.given(*given):
+        made = regimes.rows(SimpleNamespace(steps_per_epoch=M), analyses)
+    return {row["id"]: row for row in made}
+
+
+def test_ratios_are_without_over_with_and_the_theory_stands_beside_them(rows):
+    """The weight variance with replacement was doubled: half of the window's ratio is found."""
+    row = rows["trace_ratio_measured"]
+    assert row["here"] == pytest.approx(float(row["note"].split()[-1]) / 2, rel=2e-3)
+    assert "without over with" in row["quantity"]
+    row = rows["regime_ratio"]
+    assert row["here"] == pytest.approx(float(row["note"].split()[-1]) * 2, rel=2e-3)
+
+
+def test_the_trace_by_the_limits_has_the_exact_one_beside_it(rows):
+    anti, white = (
+        (LAM * theory.stationary_variances(LAM, RATE, BETA, law).weight)[FLAT].sum()
+        for law in (theory.without_replacement(M), theory.with_replacement())
+    )
+    row = rows["trace_ratio"]
+    assert float(row["note"].split()[-1]) == pytest.approx(anti / white, rel=2e-3)
+    # The limits meet at λ_cross only roughly, and most of this trace lies near it.
+    assert anti / white < row["here"] < 2 * anti / white
+
+
+def test_the_plateau_is_sought_only_where_the_window_makes_it(rows):
+    row = rows["plateau"]
+    assert row["n"] == np.sum(LAM < CROSS / 20)
+    assert row["paper"] == 10
+    # T/2M in the flattest directions, here times the two of the fixture.
+    assert 0.8 * 20 < row["here"] < 20
