@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from antisgd import data, ensemble, plotting, theory
 from experiments import scales
@@ -98,6 +99,22 @@ def test_rows_state_deviation_and_spread():
     alone = scales.compare([network(1.2)], LIMIT, CROSS)
     rows = {row["id"]: row for row in scales.setting_rows("here", "somewhere", alone)}
     assert rows["tau_sgd_here"]["here_error"] == alone.error.limit[0]
+
+
+def test_networks_that_give_no_scale_are_left_out_and_counted():
+    one = scales.compare([network(1.0), network(1.2), network(1.4)], LIMIT, CROSS)
+    measured = one.measured._replace(limit=one.measured.limit * [1, np.nan, 1])
+    partly = one._replace(measured=measured)
+    row = {row["id"]: row for row in scales.setting_rows("here", "somewhere", partly)}[
+        "tau_sgd_here"
+    ]
+    assert row["here"] == pytest.approx(1.2 * LIMIT) and row["n"] == 2
+    assert row["note"].endswith("; 1 networks give none")
+    assert "none" not in scales.setting_rows("here", "somewhere", one)[0]["note"]
+    axis = Figure().add_subplot()
+    plotting.scale_panel(axis, np.array([1.0]), [partly], "limit")
+    (measured,) = axis.containers
+    np.testing.assert_allclose(measured.lines[0].get_ydata(), 1.2 * LIMIT)
 
 
 def test_grid_rows_find_the_power_of_eq_109():

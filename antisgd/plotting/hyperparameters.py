@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from antisgd.plotting import panels
 from antisgd.plotting.figures import PAGE, _figure, _styled
@@ -22,8 +22,8 @@ _SCALES = {
 def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) -> None:
     """One scale against a hyper-parameter: Eq. 109, the window's theory, measured (Fig. 10).
 
-    Points are means over seeds with the seeds' standard deviation; for a single seed with the
-    error over its directions.
+    Points are means over the seeds that give the scale with their standard deviation; for a single
+    seed with the error over its directions.
 
     Args:
         axis: where to draw.
@@ -35,13 +35,13 @@ def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) 
     x, settings = np.asarray(x)[order], [settings[i] for i in order]
     axis.plot(x, [getattr(one.expected, scale) for one in settings], color=panels.THEORY,
               label="theory (Eq. 109)")  # fmt: skip
-    axis.plot(x, [np.mean(getattr(one.window, scale)) for one in settings], "x--", markersize=4,
+    axis.plot(x, [_mean(getattr(one.window, scale)) for one in settings], "x--", markersize=4,
               color=panels.WINDOW, linewidth=0.9, label="theory, finite window")  # fmt: skip
     if scale == "limit":
-        every = [np.mean(one.measured.limit_of_all) for one in settings]
+        every = [_mean(one.measured.limit_of_all) for one in settings]
         axis.plot(x, every, "o", mec=panels.TIME, mfc="none", markersize=5,
                   label="measured, all directions")  # fmt: skip
-    values = np.array([np.mean(getattr(one.measured, scale)) for one in settings])
+    values = np.array([_mean(getattr(one.measured, scale)) for one in settings])
     spread = [_spread(one, scale) for one in settings]
     axis.errorbar(x, values, spread, fmt="o", color=panels.TIME, markersize=3, capsize=2,
                   linewidth=0.9, label="measured", zorder=4)  # fmt: skip
@@ -50,7 +50,15 @@ def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) 
 
 def _spread(one: Any, scale: str) -> float:
     values = getattr(one.measured, scale)
-    return values.std(ddof=1) if len(values) > 1 else getattr(one.error, scale)[0]
+    known = np.isfinite(values)
+    if known.sum() > 1:
+        return values[known].std(ddof=1)
+    return getattr(one.error, scale)[known.argmax()]
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return known.mean() if known.size else np.nan
 
 
 @_styled
@@ -69,7 +77,7 @@ def scales_figure(varied: Mapping[str, tuple[np.ndarray, Sequence[Any]]]) -> Fig
         if not label.startswith("momentum"):
             column[1].set(xscale="log")
             column[1].set_xticks(x, [f"{value:.2g}" for value in x], rotation=45)
-            column[1].xaxis.set_minor_formatter(NullFormatter())
+            column[1].xaxis.set_minor_locator(NullLocator())
         column[0].label_outer()
         column[1].label_outer()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
