@@ -202,6 +202,8 @@ def _leading(problem: training.Problem, params: Any, words: str) -> np.ndarray:
 def choice_rows(name: str, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """One row a quantity, mean over the seeds."""
     note = f"Hessian of {FLAGS.curvature_examples:,} pictures"
+    if found["above_crossover"].max() >= FLAGS.eigenpairs:
+        note += f"; no more than {FLAGS.eigenpairs} were sought"
     return [
         mean_row(
             f"{key}_{name}", item, f"{words}, {CHOICES[name].words}", found[key],

@@ -42,6 +42,8 @@ HEADLINES = (
     "tau_over_theory_1_epochs_without_replacement",
     "tau_over_theory_5_epochs_without_replacement",
     "plateau",
+    "largest_eigenvalue_over_255",
+    "largest_eigenvalue_whole_set",
     "tau_sgd_exponent_momentum",
     "tau_sgd_exponent_batch_size",
     "lambda_cross_exponent_momentum",
