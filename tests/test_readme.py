@@ -21,7 +21,7 @@ from tests.test_guards import eigenpairs
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./,]+)*)", README)))
+COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./,-]+)*)", README)))
 
 
 # What a block must have computed, by a name that it alone holds.
