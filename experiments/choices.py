@@ -19,7 +19,7 @@ from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from antisgd import data, hessian, lanczos, models, results, sampling, theory
+from antisgd import data, hessian, lanczos, models, results, sampling
 from antisgd.data import cifar10
 from experiments import comparison, plan, report, start, training
 from experiments import flags as shared
@@ -177,9 +177,7 @@ def examine(problem: training.Problem, name: str, folder: Path) -> dict[str, np.
 
 def _leading(problem: training.Problem, params: Any, words: str) -> np.ndarray:
     """The Hessian's eigenvalues above λ_cross, of the first --curvature_examples pictures."""
-    cross = theory.crossover_eigenvalue(
-        training.final_learning_rate(), FLAGS.momentum, problem.steps_per_epoch
-    )
+    cross = training.crossover(problem)
     pictures = jax.tree.map(lambda leaf: leaf[: FLAGS.curvature_examples], problem.dataset.train)
     matvec = hessian.hessian_vector_product(
         problem.loss, params, pictures, microbatch_size=MICROBATCH

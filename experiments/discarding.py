@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 from jax.flatten_util import ravel_pytree
 
-from antisgd import objective, plotting, results, theory, trajectory
+from antisgd import objective, plotting, results, trajectory
 from experiments import training
 from experiments.comparison import row
 
@@ -57,7 +57,7 @@ def discard(
     if path.exists() and results.read_arrays(path)["counts"][-1] == len(vectors):
         return Discarding(**results.read_arrays(path))
     theta, restore = ravel_pytree(params)
-    above = int(np.sum(eigenvalues > _crossover(problem)))
+    above = int(np.sum(eigenvalues > training.crossover(problem)))
     counts = _counts(len(vectors), above)
     test = problem.dataset.test
     evaluate = jax.jit(
@@ -78,11 +78,6 @@ def discard(
     return Discarding(**results.read_arrays(path))
 
 
-def _crossover(problem: training.Problem) -> float:
-    rate = training.final_learning_rate()
-    return theory.crossover_eigenvalue(rate, FLAGS.momentum, problem.steps_per_epoch)
-
-
 def _counts(k: int, above: int) -> np.ndarray:
     """Numbers of discarded directions: dense among the first, the paper's, then even."""
     even = np.linspace(0, k, min(k, EVALUATIONS) + 1).astype(int)
@@ -93,7 +88,7 @@ def _counts(k: int, above: int) -> np.ndarray:
 def rows(problem: training.Problem, found: Discarding, eigenvalues: np.ndarray):
     """Accuracy at the paper's numbers of directions, at λ_cross and at the end."""
     n_test = problem.dataset.test.labels.shape[0]
-    above = int(np.sum(eigenvalues > _crossover(problem)))
+    above = int(np.sum(eigenvalues > training.crossover(problem)))
     wanted = dict.fromkeys([0, above, *PAPER, int(found.counts[-1])])
     made = []
     for n in sorted(wanted):
@@ -124,6 +119,6 @@ def figure(
 ):
     """Fig. 11."""
     return plotting.discarded_directions(
-        found.counts, found.accuracies, eigenvalues, found.projections, _crossover(problem),
+        found.counts, found.accuracies, eigenvalues, found.projections, training.crossover(problem),
         found.deviation, unconverged=unconverged,
     )  # fmt: skip

@@ -17,8 +17,8 @@ def analysis_figures(
     problem: training.Problem, trained: training.Training, pairs: Any, analyses: Any, recorded: Any
 ) -> dict[str, Any]:
     """Fig. 5, and Fig. 1, 2, 6, 7 and the whole of Fig. 8 where the periods are recorded."""
-    M, rate = problem.steps_per_epoch, training.final_learning_rate()
-    cross = theory.crossover_eigenvalue(rate, FLAGS.momentum, M)
+    M = problem.steps_per_epoch
+    cross = training.crossover(problem)
     limit = theory.max_correlation_time(FLAGS.momentum, M)
     panels = {"fig05": plotting.eigenvalue_density(pairs.values, cross, ~pairs.converged)}
     if not analyses:

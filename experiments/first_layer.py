@@ -144,8 +144,7 @@ def rows(
             errors = {"paper": paper, "paper_error": error}
             made.append(exponent_row(f"{name}_exponent_{basis}", "Fig. 4", quantity, law, **errors))
     time = analyses["pca"].measured.correlation_time
-    rate = training.final_learning_rate()
-    cross = theory.crossover_eigenvalue(rate, FLAGS.momentum, problem.steps_per_epoch)
+    cross = training.crossover(problem)
     quantity = "correlation time of the drift mode over the median, eigenvectors of Σ"
     made.append(row("drift_mode", "Fig. 4", quantity, time[0] / np.median(time), n=time.size))
     quantity = "largest eigenvalue of the layer's Hessian over the crossover"
@@ -158,11 +157,10 @@ def rows(
 
 
 def _write(folder: Path, problem: training.Problem, analyses: Any, values: np.ndarray) -> None:
-    rate, M = training.final_learning_rate(), problem.steps_per_epoch
     figure = plotting.variances_figure(
         {TITLES[basis]: one for basis, one in analyses.items()},
-        theory.crossover_eigenvalue(rate, FLAGS.momentum, M),
-        theory.max_correlation_time(FLAGS.momentum, M),
+        training.crossover(problem),
+        theory.max_correlation_time(FLAGS.momentum, problem.steps_per_epoch),
     )
     results.write_figure(folder / "figures" / "fig04", figure)
     made = comparison.for_data(rows(problem, analyses, values), training.on_the_papers_pictures())

@@ -33,7 +33,7 @@ def rows(problem: training.Problem, analyses: Any) -> list[dict[str, Any]]:
     made = [
         row("loss_fluctuation_reduction", "Sec. 7", quantity, reduction, paper=0.62, n=k, note=note)
     ]
-    cross = theory.crossover_eigenvalue(rate, beta, M)
+    cross = training.crossover(problem)
     flat = one.eigenvalues < cross
     if flat.any():
         exact = one.noise[flat] @ one.stationary.weight[flat] / (one.noise @ (white.weight * flat))

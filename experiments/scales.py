@@ -157,8 +157,7 @@ def _note(one: Comparison, field: str) -> str:
         f"paper: Eq. 109; off by {values.mean() / expected - 1:+.1%}, from the finite-window "
         f"theory's {window.mean():.4g} by {np.mean(values / window) - 1:+.1%}; {spread}; Eq. 6 "
         f"gives {stationary:.4g}; {np.mean(one.above):.4g} directions above the crossover"
-        + f"; {np.sum(~known)} networks give none"
-        * bool((~known).any())
+        + ("" if known.all() else f"; {np.sum(~known)} networks give none")
     )
 
 

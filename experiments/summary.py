@@ -14,8 +14,8 @@ FLAGS = flags.FLAGS
 
 def curvature_rows(problem: training.Problem, pairs: Any) -> list[dict[str, Any]]:
     """Fig. 5: the eigenvalues found, and how many lie above the crossover."""
-    M, rate = problem.steps_per_epoch, training.final_learning_rate()
-    cross = theory.crossover_eigenvalue(rate, FLAGS.momentum, M)
+    M = problem.steps_per_epoch
+    cross = training.crossover(problem)
     k = len(pairs.values)
     complete = pairs.values[-1] < cross
     reach = "of those found" + ("" if complete else ", all of them: there may be more")

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from antisgd import data, ensemble, heavy_ball, objective, results, sampling
+from antisgd import data, ensemble, heavy_ball, objective, results, sampling, theory
 from experiments import interruption
 
 FLAGS = flags.FLAGS
@@ -89,6 +89,12 @@ def learning_rate_at(epoch: jax.Array | int, first: Any) -> jax.Array:
 def final_learning_rate() -> float:
     """η of the analysis period."""
     return FLAGS.learning_rate * FLAGS.learning_rate_decay**FLAGS.epochs
+
+
+def crossover(problem: Problem) -> float:
+    """λ_cross of the analysis period (Eq. 109b)."""
+    rate = final_learning_rate()
+    return theory.crossover_eigenvalue(rate, FLAGS.momentum, problem.steps_per_epoch)
 
 
 def on_the_papers_pictures() -> bool:

@@ -74,7 +74,7 @@ def density(problem: training.Problem, params: Any, folder: Path) -> lanczos.Spe
 
 def density_rows(problem: training.Problem, found: lanczos.SpectralDensity) -> list[dict[str, Any]]:
     """Sec. 7's reduction of the loss fluctuation for all directions; eigenvalues above λ_cross."""
-    above, above_error = found.mean(lambda x: x > _crossover(problem))
+    above, above_error = found.mean(lambda x: x > training.crossover(problem))
     reduction, error = _reduction(found, problem.steps_per_epoch)
     d, vectors = problem.dimension, f"{len(found.nodes)} random vectors"
     quantity = "reduction of the loss fluctuation, all directions of positive curvature"
@@ -90,13 +90,7 @@ def density_rows(problem: training.Problem, found: lanczos.SpectralDensity) -> l
 def density_figure(problem: training.Problem, found: lanczos.SpectralDensity, pairs: Any) -> Any:
     """How many eigenvalues lie above each λ: all, by the density, and those found."""
     return plotting.spectrum_count(
-        found.nodes, found.weights * problem.dimension, pairs.values, _crossover(problem)
-    )
-
-
-def _crossover(problem: training.Problem) -> float:
-    return theory.crossover_eigenvalue(
-        training.final_learning_rate(), FLAGS.momentum, problem.steps_per_epoch
+        found.nodes, found.weights * problem.dimension, pairs.values, training.crossover(problem)
     )
 
 

@@ -60,6 +60,8 @@ def test_the_papers_size_in_numbers(paper, tmp_path):
     # Both regimes' weights in float64, velocities and noise; a copy and four float64 arrays to
     # work in, or 50,000 gradients in float32 and float64.
     assert items["recording"].host == T * K * 2 * 16 + max(T * K * (16 + 4 * 8), 12 * 50_000 * K)
+    one, two = (plan.disk(paper, needed._replace(stored=stored)) for stored in (1, 2))
+    assert two - one == 4 * D * (BASIS + K) and one == plan.disk(paper, needed)
     recorded = 2 * T * K * (3 * 4 + 12)
     assert plan.disk(paper, needed) == recorded + 4 * D * (BASIS + K) + 4 * 4 * D
 

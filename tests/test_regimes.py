@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from antisgd import statistics, theory
-from experiments import regimes
+from experiments import comparison, regimes, summary, training
 from tests import tiny
 
 M, RATE, BETA = 100, 0.01, 0.9
@@ -68,3 +68,33 @@ def test_the_plateau_is_sought_only_where_the_window_makes_it(rows):
     assert row["paper"] == 10
     # T/2M in the flattest directions, here times the two of the fixture.
     assert 0.8 * 20 < row["here"] < 20
+
+
+def test_beside_the_medians_stands_what_scatter_makes_of_an_exact_theory():
+    """Scatter with median 0.9 whose 90th percentile of |x - 1| is 0.5, the band's ends left out."""
+    scatter = np.array([0.01, *np.linspace(0.5, 1.3, 9), 1.6, 99.0])
+    spread = SimpleNamespace(correlation_time=np.tile(scatter, (LAM.size, 1)))
+    one = exact(theory.without_replacement(M), 2.0)
+    one.spread = spread
+    rows = summary._agreement_rows(one, "window", "without_replacement", "Fig. 2")
+    middle = scatter[1:-1]
+    off = np.abs(middle - 1)
+    expected = np.median(middle), np.median(off), np.percentile(off, 90)
+    for row, value in zip(rows, expected, strict=True):
+        assert row["note"].startswith(f"by the theory {value:.3g}:")
+        assert row["here"] == pytest.approx(2.0 if "deviation" not in row["id"] else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "papers"),
+    [
+        (["--dataset=cifar10", "--num_examples=50000"], True),
+        (["--dataset=cifar10", "--num_examples=5000"], False),
+        (["--dataset=digits"], False),
+    ],
+)
+def test_the_papers_values_stand_beside_its_own_pictures_only(arguments, papers):
+    rows = [{"id": "x", "paper": 0.63, "paper_error": None, "here": 0.6}]
+    with tiny.given(*arguments):
+        (row,) = comparison.for_data(rows, training.on_the_papers_pictures())
+    assert row["paper"] == (0.63 if papers else None)
