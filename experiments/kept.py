@@ -1,9 +1,10 @@
 """Keeps the small results of runs in the repository, and makes the README's tables from them.
 
     python -m experiments.kept --run=runs/lenet_cpu --name=lenet_cpu     copies a run's results
-    python -m experiments.kept                                           only the tables
+    python -m experiments.kept                                           only tables and page
 
-A kept run is experiments/results/NAME: summary.json, config.json and the figures as PNG.
+A kept run is experiments/results/NAME: summary.json, config.json and the figures as PNG. The README
+has the main rows of the runs on the paper's pictures, experiments/results/README.md all of them.
 """
 
 import re
@@ -15,6 +16,7 @@ from absl import app, flags
 
 from antisgd import results
 from experiments.comparison import with_error
+from experiments.report_texts import CAPTIONS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder of the finished run.")
@@ -22,6 +24,9 @@ flags.DEFINE_string("name", None, "Name of what is kept of it; the folder's by d
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
+PAGE = FOLDER / "README.md"
+# The runs whose main rows the project's README shows, in its order.
+SHOWN = ("lenet_cpu", "lenet_flat", "lenet_seeds", "choices_cpu")
 MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
@@ -44,35 +49,12 @@ HEADLINES = (
     "plateau",
     "largest_eigenvalue_over_255",
     "largest_eigenvalue_whole_set",
-    "tau_sgd_exponent_momentum",
-    "tau_sgd_exponent_batch_size",
-    "lambda_cross_exponent_momentum",
-    "lambda_cross_exponent_batch_size",
-    "tau_sgd_off_eq109",
-    "tau_sgd_off_window",
-    "tau_sgd_off_seeds",
-    "lambda_cross_off_eq109",
-    "lambda_cross_off_window",
-    "lambda_cross_off_seeds",
     "drift_share_1_without_replacement",
     "drift_cosine_without_replacement",
     "last_accuracy_without_replacement",
     "last_accuracy_with_replacement",
     "last_accuracy_difference",
-    "weight_exponent_pca",
-    "velocity_exponent_pca",
-    "weight_exponent_hessian",
-    "velocity_exponent_hessian",
     "drift_mode",
-    "test_accuracy_without_replacement_minus_with_replacement",
-    "trace_without_replacement_minus_with_replacement",
-    "trace_anti_correlated_noise_minus_white_noise",
-    "trace_anti_correlated_noise_minus_full_batch",
-    "trace_strong_noise_minus_full_batch",
-    "test_accuracy_strong_noise_minus_full_batch",
-    "weight_over_theory_white_noise",
-    "weight_over_theory_anti_correlated_noise",
-    "weight_over_theory_strong_noise",
 )
 
 
@@ -90,15 +72,25 @@ def keep(run: Path, name: str) -> None:
 def portable_config(run: Path) -> dict[str, Any]:
     """config.json of a run without where the data and the run lay, which tells a reader nothing."""
     config = results.read_json(run / "config.json")
-    command = re.sub(r" --(data_dir|output_dir)=\S+", "", config["provenance"]["command"])
-    config["provenance"]["command"] = command
+    for made in (config[key] for key in ("provenance", "begun_with") if key in config):
+        made["command"] = re.sub(r" --(data_dir|output_dir)=\S+", "", made["command"])
     return config
 
 
 def tables() -> str:
-    """One table 'paper | here ± error' for each kept run, in Markdown, CIFAR-10 first."""
-    places = (place for place in FOLDER.iterdir() if place.is_dir())
-    return "\n\n".join(map(_table, sorted(places, key=_order)))
+    """One table 'paper | here ± error' for each run that the README shows, in Markdown."""
+    return "\n\n".join(_shown(FOLDER / name) for name in SHOWN)
+
+
+def page() -> str:
+    """The page of all kept runs in Markdown, CIFAR-10 first: every row, every figure."""
+    places = sorted((place for place in FOLDER.iterdir() if place.is_dir()), key=_order)
+    contents = "\n".join(f"- [{place.name}](#{place.name})" for place in places)
+    head = (
+        "# Kept results\n\nMade by `python -m experiments.kept` from what runs wrote. Errors are "
+        "one standard error; n counts the directions, seeds or points behind a value.\n\n"
+    )
+    return head + contents + "\n\n" + "\n\n".join(map(_section, places)) + "\n"
 
 
 def _order(place: Path) -> tuple[bool, str]:
@@ -106,26 +98,50 @@ def _order(place: Path) -> tuple[bool, str]:
     return results.read_json(place / "config.json")["settings"]["dataset"] != "cifar10", place.name
 
 
-def _table(place: Path) -> str:
-    provenance = results.read_json(place / "config.json")["provenance"]
+def _shown(place: Path) -> str:
+    rows = results.read_json(place / "summary.json")
+    rows = [row for row in rows if row["paper"] is not None or row["id"] in HEADLINES]
+    link = f"[all rows and figures]({PAGE.relative_to(ROOT)}#{place.name})"
     lines = [
-        f"`{provenance['command']}` ({provenance['device']}, {provenance['cpu_cores']} cores, "
-        f"jax {provenance['versions']['jax']}; [all rows and figures]({place.relative_to(ROOT)})):",
+        f"{_made(place)[:-1]}; {link}):",
         "",
         "| item | quantity | paper | here |",
-        "|---|---|---|---|",
+        "|---" * 4 + "|",
     ]
+    return "\n".join(lines + [f"{_line(row)} |" for row in rows])
+
+
+def _section(place: Path) -> str:
+    lines = [f"## {place.name}", "", f"{_made(place)}.", ""]
+    lines += ["| item | quantity | paper | here | n | note |", "|---" * 6 + "|"]
     for row in results.read_json(place / "summary.json"):
-        if row["paper"] is not None or row["id"] in HEADLINES:
-            lines.append(_line(row))
-    return "\n".join(lines)
+        lines.append(f"{_line(row)} | {row['n'] or ''} | {_cell(row['note'] or '')} |")
+    return "\n".join(lines + [_picture(path) for path in sorted(place.glob("*.png"))])
+
+
+def _picture(path: Path) -> str:
+    base, _, seed = path.stem.partition("_seed")
+    title = CAPTIONS[base].title if base in CAPTIONS else path.stem
+    title += f", seed {seed}" if seed else ""
+    return f"\n**{title}**\n\n![{title}]({path.relative_to(FOLDER)})"
+
+
+def _made(place: Path) -> str:
+    made = results.read_json(place / "config.json")["provenance"]
+    known = [made["device"], f"{made['cpu_cores']} cores", f"jax {made['versions']['jax']}"]
+    known += [made["date"], f"commit {made['git_commit']}"] if "date" in made else []
+    return f"`{made['command']}` ({', '.join(known)})"
 
 
 def _line(row: dict[str, Any]) -> str:
     paper = with_error(row["paper"], row["paper_error"])
     here = with_error(row["here"], row["here_error"])
     unit = "" if row["unit"] == "1" else f" {row['unit']}"
-    return f"| {row['paper_item']} | {row['quantity'].replace('|', '∣')} | {paper} | {here}{unit} |"
+    return f"| {row['paper_item']} | {_cell(row['quantity'])} | {paper} | {here}{unit}"
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "∣")
 
 
 def write_tables(readme: Path) -> None:
@@ -141,11 +157,12 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def main(argv: Any) -> None:
-    """Copies --run, if given, and rewrites the tables."""
+    """Copies --run, if given, and rewrites the README's tables and the page."""
     del argv
     if FLAGS.run:
         keep(Path(FLAGS.run), FLAGS.name or Path(FLAGS.run).name)
     write_tables(ROOT / "README.md")
+    results.write_text(PAGE, page())
 
 
 if __name__ == "__main__":

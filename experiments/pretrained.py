@@ -49,7 +49,7 @@ def keep(run: Path, name: str, place: Path) -> None:
         "learning_rate": training["learning_rate"][-1],
         "test_accuracy": training["test_accuracy"][0, -1],
         "settings": config["settings"],
-        "provenance": config["provenance"],
+        "provenance": config.get("begun_with", config["provenance"]),
         "data_fingerprint": config["data_fingerprint"],
     }
     results.write_json(place / f"{name}.json", record)

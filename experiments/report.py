@@ -210,6 +210,8 @@ def _provenance(config: Mapping[str, Any]) -> str:
     provenance = {key: value for key, value in config["provenance"].items() if key != "command"}
     versions = provenance.pop("versions", {})
     rest = {key: value for key, value in config.items() if key not in ("settings", "provenance")}
+    if "begun_with" in rest:
+        rest["begun_with"] = f"{rest['begun_with']['command']} ({_made(rest['begun_with'])})"
     return (
         f"<h2>How this was made</h2>{_list(provenance | rest)}"
         f"<details open><summary>settings</summary>{_list(config['settings'])}</details>"

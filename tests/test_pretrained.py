@@ -63,7 +63,8 @@ def test_what_is_kept_of_a_run_is_its_first_network(tmp_path, monkeypatch):
     )
     config = {
         "settings": {"dataset": "digits"},
-        "provenance": {"command": "python -m experiments.lenet --data_dir=/x/y --seeds=2"},
+        "provenance": {"command": "python -m experiments.lenet --data_dir=/x/y --eigenpairs=9"},
+        "begun_with": {"command": "python -m experiments.lenet --data_dir=/x/y --seeds=2"},
         "data_fingerprint": "feedbeef",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import os
 import re
 import shutil
@@ -128,6 +129,17 @@ def test_unconverged_pairs_get_the_warning_of_troubleshooting(tmp_path, caplog):
 def test_the_tables_are_what_the_kept_results_say():
     assert kept.tables() in README
     assert README.count("| Fig. 2 |") >= 4
+    assert kept.PAGE.read_text() == kept.page()
+
+
+def test_the_page_of_kept_results_has_every_run_row_and_figure():
+    page = kept.PAGE.read_text()
+    for summary in kept.FOLDER.glob("*/summary.json"):
+        section = page.partition(f"## {summary.parent.name}\n")[2].partition("\n## ")[0]
+        quantities = [row["quantity"].replace("|", "∣") for row in json.loads(summary.read_text())]
+        assert re.findall(r"^\| (?!item).*? \| (.*?) \| ", section, re.MULTILINE) == quantities
+        figures = {path.name for path in summary.parent.glob("*.png")}
+        assert set(re.findall(r"\]\(\w+/(\w+\.png)\)", section)) == figures
 
 
 def test_kept_results_name_no_place_of_this_machine():

@@ -110,6 +110,14 @@ def test_provenance_settings_and_command_are_there(run_folder):
     assert "<title>antisgd: lenet, digits</title>" in page
 
 
+def test_a_run_that_was_gone_on_with_names_both_commands(run_folder):
+    config = json.loads((run_folder / "config.json").read_text())
+    then = {"command": "python -m experiments.lenet --eigenpairs=60", "date": "2025-12-31"}
+    (run_folder / "config.json").write_text(json.dumps(config | {"begun_with": then}))
+    page = report.render(run_folder)
+    assert "<dd>python -m experiments.lenet --eigenpairs=60 (2025-12-31)</dd>" in page
+
+
 def test_the_page_needs_nothing_from_elsewhere(run_folder):
     page = report.render(run_folder)
     assert not re.search(r"https?:|<a |<link|<script|@import|url\(", page)

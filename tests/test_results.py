@@ -20,6 +20,21 @@ def test_a_folder_with_the_same_settings_goes_on(tmp_path):
     assert set(stored["provenance"]) >= {"command", "git_commit", "versions", "device"}
 
 
+def test_a_folder_gone_on_in_names_the_command_of_then_and_now(tmp_path, monkeypatch):
+    def opened(command):
+        monkeypatch.setattr("sys.argv", ["lenet.py", command])
+        grow = {"may_grow": ("eigenpairs",)}
+        results.open_run(tmp_path / "run", {"eigenpairs": int(command[-2:])}, **grow)
+        return json.loads((tmp_path / "run" / "config.json").read_text())
+
+    first = opened("--eigenpairs=10")
+    assert opened("--eigenpairs=10") == first
+    for command in ("--eigenpairs=20", "--eigenpairs=30"):
+        stored = opened(command)
+        assert stored["provenance"]["command"].endswith(command)
+        assert stored["begun_with"] == first["provenance"]
+
+
 def test_other_settings_are_refused_with_what_differs(tmp_path):
     results.open_run(tmp_path / "run", {"seed": 1, "momentum": 0.9})
     with pytest.raises(ValueError, match=r"momentum 0\.9 then, 0\.5 now.*--overwrite"):

@@ -23,7 +23,8 @@ def open_run(
 ) -> Path:
     """Opens a run folder: makes it, or goes on in it if it was made with the same settings.
 
-    What a stop cut short in writing is removed, and said.
+    What a stop cut short in writing is removed, and said. Where the command, the code or the
+    machine is another than the folder's, they are noted, and those it was begun with as well.
 
     Args:
         folder: the run folder.
@@ -56,7 +57,7 @@ def open_run(
             f"{folder} was made with other settings: {'; '.join(differing)}. "
             "Give another --output_dir, or --overwrite to start afresh"
         )
-    write_json(path, stored | {"settings": dict(config)})
+    write_json(path, _gone_on_with(stored, provenance()) | {"settings": dict(config)})
     return folder
 
 
@@ -74,6 +75,13 @@ def check_fingerprint(folder: Path, fingerprint: str) -> None:
             f"then, {fingerprint[:12]} now): give the same data or another --output_dir"
         )
     write_json(folder / "config.json", stored)
+
+
+def _gone_on_with(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    begun = stored["provenance"]
+    if all(begun.get(key) == now[key] for key in now if key != "date"):
+        return dict(stored)
+    return {"begun_with": begun} | dict(stored) | {"provenance": dict(now)}
 
 
 def _empty(folder: Path) -> None:
