@@ -9,6 +9,7 @@ the same, whose spread says which differences mean something.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,10 +164,10 @@ def examine(problem: training.Problem, name: str, folder: Path) -> dict[str, np.
         _leading(problem, training.network(trained, seed).params, f"{name}, seed {seed}")
         for seed in range(FLAGS.seeds)
     ]
-    curves = trained.curves
+    curves, cross = trained.curves, training.crossover(problem)
     found = {
-        "above_crossover": np.array([len(values) for values in leading]),
-        "largest_eigenvalue": np.array([max(values, default=np.nan) for values in leading]),
+        "above_crossover": np.array([np.sum(values > cross) for values in leading]),
+        "largest_eigenvalue": np.array([values.max() for values in leading]),
         "train_loss": curves["train_loss"][:, -1],
         "test_accuracy": curves["test_accuracy"][:, -1],
     }
@@ -176,8 +177,10 @@ def examine(problem: training.Problem, name: str, folder: Path) -> dict[str, np.
 
 
 def _leading(problem: training.Problem, params: Any, words: str) -> np.ndarray:
-    """The Hessian's eigenvalues above λ_cross, of the first --curvature_examples pictures."""
-    cross = training.crossover(problem)
+    """The Hessian's eigenvalues above λ_cross, of the first --curvature_examples pictures.
+
+    The largest one where none is.
+    """
     pictures = jax.tree.map(lambda leaf: leaf[: FLAGS.curvature_examples], problem.dataset.train)
     matvec = hessian.hessian_vector_product(
         problem.loss, params, pictures, microbatch_size=MICROBATCH
@@ -189,12 +192,15 @@ def _leading(problem: training.Problem, params: Any, words: str) -> np.ndarray:
         bar.total, bar.n = progress.products + progress.remaining, progress.products
         bar.set_postfix_str(f"{progress.stage}, {progress.converged} converged")
 
-    pairs = lanczos.leading_eigenpairs(
-        matvec, problem.dimension, FLAGS.eigenpairs, key=jax.random.key(FLAGS.seed),
-        threshold=cross, block_size=4, callback=callback,
+    solve = partial(
+        lanczos.leading_eigenpairs, matvec, problem.dimension,
+        key=jax.random.key(FLAGS.seed), block_size=4, callback=callback,
     )  # fmt: skip
+    values = solve(FLAGS.eigenpairs, threshold=training.crossover(problem)).values
+    if not values.size:
+        values = solve(1).values
     bar.close()
-    return pairs.values
+    return values
 
 
 def choice_rows(name: str, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:

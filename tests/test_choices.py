@@ -63,6 +63,18 @@ def test_counts_are_those_of_dense_hessians(finished, name):
         np.testing.assert_allclose(kept["largest_eigenvalue"][seed], exact[-1], rtol=2e-3)
 
 
+def test_where_none_lies_above_the_crossover_the_largest_is_found(tmp_path):
+    few = ("--learning_rate=1e-4", "--choices=reference", "--seeds=1")
+    done = tiny.finish("choices", tmp_path / "run", *TOY, *few, setup=SETUP)
+    assert done.returncode == 0, done.stderr
+    kept = results.read_arrays(tmp_path / "run" / "reference.npz")
+    train = data.synthetic(N).train
+    exact = dense_eigenvalues(kept["params"][0], 1e-4, np.asarray(train.images), train.labels)
+    assert exact[-1] < theory.crossover_eigenvalue(1e-4, 0.99, 10)
+    assert kept["above_crossover"][0] == 0
+    np.testing.assert_allclose(kept["largest_eigenvalue"][0], exact[-1], rtol=2e-3)
+
+
 def test_rows_are_means_over_the_seeds_and_the_run_is_kept(finished):
     rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
     counts = results.read_arrays(finished / "lecun.npz")["above_crossover"]
