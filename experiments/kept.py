@@ -49,6 +49,8 @@ HEADLINES = (
     "plateau",
     "largest_eigenvalue_over_255",
     "largest_eigenvalue_whole_set",
+    "largest_eigenvalue_half_penalty",
+    "largest_eigenvalue_no_penalty",
     "drift_share_1_without_replacement",
     "drift_cosine_without_replacement",
     "last_accuracy_without_replacement",
