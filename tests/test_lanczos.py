@@ -277,14 +277,14 @@ def test_memory_is_planned_and_too_little_is_refused():
     assert plan.basis_bytes == plan.basis_vectors * 136_886 * 4
     assert plan.vectors_bytes == 5000 * 136_886 * 4
     assert lanczos.memory_plan(1000, 900).basis_vectors == 1000
+    matvec, _ = _operator(_spectrum())
+    with pytest.raises(MemoryError, match="at least 37 vectors"):
+        lanczos.leading_eigenpairs(matvec, D, 25, key=KEY, memory=30 * D * 4)
 
 
 @pytest.mark.parametrize(("k", "size"), [(1, 1), (25, 1), (60, 4), (100, 4), (200, 8), (5000, 8)])
 def test_blocks_are_about_a_twentieth_of_the_pairs_and_powers_of_two(k, size):
     assert lanczos.memory_plan(136_886, k).block_size == size
-    matvec, _ = _operator(_spectrum())
-    with pytest.raises(MemoryError, match="at least 37 vectors"):
-        lanczos.leading_eigenpairs(matvec, D, 25, key=KEY, memory=30 * D * 4)
 
 
 def test_spectral_density_counts_and_averages_the_spectrum():
