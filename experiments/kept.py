@@ -16,7 +16,7 @@ from absl import app, flags
 
 from antisgd import results
 from experiments.comparison import with_error
-from experiments.report_texts import CAPTIONS
+from experiments.report_texts import caption
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder of the finished run.")
@@ -56,7 +56,6 @@ HEADLINES = (
     "last_accuracy_without_replacement",
     "last_accuracy_with_replacement",
     "last_accuracy_difference",
-    "drift_mode",
 )
 
 
@@ -105,7 +104,7 @@ def _shown(place: Path) -> str:
     rows = [row for row in rows if row["paper"] is not None or row["id"] in HEADLINES]
     link = f"[all rows and figures]({PAGE.relative_to(ROOT)}#{place.name})"
     lines = [
-        f"{_made(place)[:-1]}; {link}):",
+        f"{_made(place)}, {link}:",
         "",
         "| item | quantity | paper | here |",
         "|---" * 4 + "|",
@@ -122,16 +121,14 @@ def _section(place: Path) -> str:
 
 
 def _picture(path: Path) -> str:
-    base, _, seed = path.stem.partition("_seed")
-    title = CAPTIONS[base].title if base in CAPTIONS else path.stem
-    title += f", seed {seed}" if seed else ""
+    title = caption(path.stem).title
     return f"\n**{title}**\n\n![{title}]({path.relative_to(FOLDER)})"
 
 
 def _made(place: Path) -> str:
     made = results.read_json(place / "config.json")["provenance"]
     known = [made["device"], f"{made['cpu_cores']} cores", f"jax {made['versions']['jax']}"]
-    known += [made["date"], f"commit {made['git_commit']}"] if "date" in made else []
+    known += [made["date"], f"commit {made['git_commit']}"]
     return f"`{made['command']}` ({', '.join(known)})"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from antisgd import results
-from experiments.report_texts import CAPTIONS, HEADLINES, Caption
+from experiments.report_texts import HEADLINES, caption
 
 __all__ = ["render"]
 
@@ -192,9 +192,7 @@ def _figures(paths: Sequence[Path]) -> str:
 
 
 def _figure(path: Path) -> str:
-    base, _, seed = path.stem.partition("_seed")
-    title, notice = CAPTIONS.get(base, Caption(path.stem, ""))
-    title += f", seed {seed}" if seed else ""
+    title, notice = caption(path.stem)
     picture = path.read_bytes()
     # The width stands at byte 16 of a PNG. Half as many page as picture pixels: sharp everywhere.
     width, encoded = int.from_bytes(picture[16:20]) // 2, base64.b64encode(picture).decode()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["CAPTIONS", "HEADLINES", "Caption"]
+__all__ = ["CAPTIONS", "HEADLINES", "Caption", "caption"]
 
 # Rows shown large at the top where the run has them: id → short name and what is expected beside
 # it where neither the paper nor the row's note gives a value. None: shown only beside the paper's.
@@ -107,3 +107,10 @@ CAPTIONS = {
         "error bars are one standard error of the mean.",
     ),
 }
+
+
+def caption(figure: str) -> Caption:
+    """The caption of a figure by its name, such as fig02_seed1; the name where there is none."""
+    base, _, seed = figure.partition("_seed")
+    title, notice = CAPTIONS.get(base, Caption(figure, ""))
+    return Caption(f"{title}, seed {seed}" if seed else title, notice)

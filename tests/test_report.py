@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from experiments import report
+from experiments import report, report_texts
 from experiments.comparison import row
 
 VOID = {"meta", "img"}
@@ -97,7 +97,7 @@ def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
     assert "width=700 " in page  # half of the picture's pixels
     # Only what is wider than a phone scrolls there.
     assert page.count("<div class=wide>") == 1
-    for title, notice in report.CAPTIONS.values():
+    for title, notice in report_texts.CAPTIONS.values():
         assert title and notice.endswith(".")
 
 
