@@ -44,6 +44,7 @@ HEADLINES = (
     "correlation_time_within_band_window_without_replacement",
     "correlation_time_within_band_window_with_replacement",
     "regime_ratio",
+    "trace_ratio_measured",
     "tau_over_theory_1_epochs_without_replacement",
     "tau_over_theory_5_epochs_without_replacement",
     "plateau",

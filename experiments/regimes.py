@@ -61,13 +61,16 @@ def _flat_rows(one: Any, other: Any, flat: np.ndarray) -> list[dict[str, Any]]:
     quantity = "correlation time with over without replacement below the crossover, median"
     regime = median_row("regime_ratio", "App. G", quantity, ratio)
     regime["note"] = f"finite-window theory {np.median(scattered):.3g}"
-    traces = one.measured.weight[flat].sum() / other.measured.weight[flat].sum()
+    anti, white = (of.measured.weight[flat] for of in (one, other))
+    traces = anti.sum() / white.sum()
+    # Of a ratio of sums over independent directions, to first order.
+    error = np.linalg.norm(anti - traces * white) / white.sum()
     window = (of.noise[flat] @ of.window.weight[flat] for of in (one, other))
     return [
         regime,
         row(
-            "trace_ratio_measured", "Eq. 111", f"{_TRACES}, measured", traces, n=int(flat.sum()),
-            note=f"finite-window theory {np.divide(*window):.3g}",
+            "trace_ratio_measured", "Eq. 111", f"{_TRACES}, measured", traces, error,
+            n=int(flat.sum()), note=f"finite-window theory {np.divide(*window):.3g}",
         ),
     ]  # fmt: skip
 

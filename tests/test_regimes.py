@@ -51,6 +51,21 @@ def test_ratios_are_without_over_with_and_the_theory_stands_beside_them(rows):
     assert row["here"] == pytest.approx(float(row["note"].split()[-1]) * 2, rel=2e-3)
 
 
+def test_the_error_of_the_measured_traces_is_that_of_resampled_directions():
+    generator = np.random.default_rng(0)
+    one, other = exact(theory.without_replacement(M)), exact(theory.with_replacement())
+    weights = generator.lognormal(size=(2, LAM.size))
+    one.measured, other.measured = (
+        of.measured._replace(weight=weight)
+        for of, weight in zip((one, other), weights, strict=True)
+    )
+    (_, row) = regimes._flat_rows(one, other, LAM > 0)
+    drawn = generator.integers(0, LAM.size, (4000, LAM.size))
+    anti, white = weights[:, drawn].sum(2)
+    # To first order in a spread of a fifth, so to its square.
+    assert row["here_error"] == pytest.approx(np.std(anti / white), rel=0.1)
+
+
 def test_the_trace_by_the_limits_has_the_exact_one_beside_it(rows):
     anti, white = (
         (LAM * theory.stationary_variances(LAM, RATE, BETA, law).weight)[FLAT].sum()
