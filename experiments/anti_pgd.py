@@ -100,7 +100,7 @@ def work(problem: training.Problem, folder: Path) -> plan.Work:
         pairs=FLAGS.eigenpairs,
         directions=0,
         periods=0,
-        train=False,
+        train=0,
         solves=sum(plan.missing(place / "eigenpairs.npz") for place in places),
         records=0,
         products=0,

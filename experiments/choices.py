@@ -117,7 +117,7 @@ def work(problem: training.Problem, folder: Path) -> plan.Work:
     """One eigen-solve at a time; the trainings show how long they take."""
     del problem, folder
     return plan.Work(
-        pairs=FLAGS.eigenpairs, directions=0, periods=0, train=True, solves=1, records=0, products=0
+        pairs=FLAGS.eigenpairs, directions=0, periods=0, train=1, solves=1, records=0, products=0
     )
 
 

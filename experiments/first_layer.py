@@ -64,7 +64,7 @@ def work(problem: training.Problem, folder: Path) -> plan.Work:
         pairs=0,
         directions=columns,
         periods=1,
-        train=plan.missing(folder / "training.npz"),
+        train=int(plan.missing(folder / "training.npz")),
         solves=0,
         records=int(unrecorded),
         products=columns * unrecorded,

@@ -8,10 +8,12 @@ For each of 13 settings: training, eigenpairs and one analysis period of every s
 in a folder of its own. Settings of one batch size train side by side, η and β being arguments of
 one program. Of a network that is analysed its eigenvalues and variances are kept; eigenvectors
 and recordings, a gigabyte each, are dropped. The summary is written anew after every setting.
+A run folder takes further values of a hyper-parameter: what is done is not done again.
 Where S does not divide N the last batch of an epoch is smaller, and the theory is that of such
 epochs.
 """
 
+import hashlib
 import shutil
 from functools import partial
 from itertools import chain
@@ -22,7 +24,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from antisgd import heavy_ball, models, results
+from antisgd import models, results
 from experiments import (
     analysis,
     comparison,
@@ -61,6 +63,7 @@ flags.DEFINE_list(
 flags.DEFINE_float("momenta_learning_rate", 0.02, "Eta of the first epoch where beta is varied.")
 
 REGIME = "without_replacement"
+LISTS = ("learning_rates", "momenta", "batch_sizes")
 
 
 def main(argv: Any) -> None:
@@ -75,9 +78,9 @@ def main(argv: Any) -> None:
     done = {one: kept for one in settings if (kept := _kept(folder, one))}
     for batch_size in dict.fromkeys(one.batch_size for one in settings):
         group = [one for one in settings if one.batch_size == batch_size]
-        trained = _trained(problem, group, folder)
-        for setting, states in zip(group, trained, strict=True):
-            done[setting] = _measured(problem, setting, states, folder)
+        _train(problem, group, folder)
+        for setting in group:
+            done[setting] = _measured(problem, setting, folder)
             rows = summary.rows(folder, problem, varied, done)
             results.write_json(folder / "summary.json", rows)
     summary.draw(folder, problem, varied, done)
@@ -116,7 +119,7 @@ def _start(settings: list[Setting]) -> tuple[training.Problem, Path]:
         raise ValueError(f"--sampling: the scales of App. I are those of {REGIME}")
     if not FLAGS.analysis_seeds:
         raise ValueError("--analysis_seeds=0 leaves no network to analyse: give 1 or more")
-    lists = {name: FLAGS[name].value for name in ("learning_rates", "momenta", "batch_sizes")}
+    lists = {name: FLAGS[name].value for name in LISTS}
     config = shared.settings() | lists | {"momenta_learning_rate": FLAGS.momenta_learning_rate}
     largest, smallest = (end(settings, key=lambda one: one.batch_size) for end in (max, min))
     for setting in [*settings, largest]:
@@ -127,7 +130,7 @@ def _start(settings: list[Setting]) -> tuple[training.Problem, Path]:
     _use(smallest)
     print(f"{len(settings)} settings x {FLAGS.seeds} seeds", flush=True)
     return start.start(
-        models.lenet(), work=partial(work, settings), may_grow=("analysis_seeds",), **config
+        models.lenet(), work=partial(work, settings), may_grow=("analysis_seeds", *LISTS), **config
     )
 
 
@@ -137,11 +140,12 @@ def work(settings: list[Setting], problem: training.Problem, folder: Path) -> pl
     seeds = range(FLAGS.analysis_seeds)
     places = [folder / one.folder / f"seed_{seed}" for one in settings for seed in seeds]
     left = sum(plan.missing(place / "analysis.npz") for place in places)
+    untrained = sum(plan.missing(_checkpoint(folder, one)) for one in settings)
     return plan.Work(
         pairs=FLAGS.eigenpairs,
         directions=FLAGS.eigenpairs,
         periods=1,
-        train=bool(left),
+        train=untrained,
         solves=left,
         records=left,
         products=0,
@@ -154,35 +158,42 @@ def _use(setting: Setting) -> None:
     FLAGS.learning_rate, FLAGS.momentum, FLAGS.batch_size = setting
 
 
-def _trained(
-    problem: training.Problem, group: list[Setting], folder: Path
-) -> list[list[heavy_ball.TrainState]]:
-    """The networks of each setting of one batch size, all trained side by side."""
-    _use(group[0])
-    checkpoint = folder / "checkpoints" / f"training_{FLAGS.batch_size}.npz"
-    settings = [(one.learning_rate, one.momentum) for one in group]
-    trained = training.train_networks(problem, training.schemes(), settings, checkpoint)
-    found = []
-    for i, setting in enumerate(group):
-        own = jax.tree.map(lambda leaf, i=i: leaf[i * FLAGS.seeds :][: FLAGS.seeds], trained)
-        _use(setting)
-        training.write(folder / setting.folder / "training.npz", own, 1)
-        found.append([training.network(own, seed) for seed in range(FLAGS.analysis_seeds)])
-    return found
+def _train(problem: training.Problem, group: list[Setting], folder: Path) -> None:
+    """Trains those settings of one batch size that are not yet, side by side."""
+    untrained = [one for one in group if not _checkpoint(folder, one).exists()]
+    if not untrained:
+        return
+    _use(untrained[0])
+    # Other settings asked for meanwhile make another batch.
+    batch = hashlib.sha256(repr(untrained).encode()).hexdigest()[:8]
+    shared_checkpoint = folder / "checkpoints" / f"training_{batch}.npz"
+    settings = [one[:2] for one in untrained]
+    states, curves = training.train_networks(
+        problem, training.schemes(), settings, shared_checkpoint
+    )
+    for i, setting in enumerate(untrained):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i * FLAGS.seeds :][: FLAGS.seeds], states)
+        own_curves = np.stack(list(curves.values()), -1)[i * FLAGS.seeds :][: FLAGS.seeds]
+        results.write_checkpoint(_checkpoint(folder, setting), (own, own_curves, FLAGS.epochs))
+    shared_checkpoint.unlink(missing_ok=True)
 
 
-def _measured(
-    problem: training.Problem,
-    setting: Setting,
-    states: list[heavy_ball.TrainState],
-    folder: Path,
-) -> list[analysis.Analysis]:
+def _checkpoint(folder: Path, setting: Setting) -> Path:
+    """Where a setting's trained networks lie."""
+    return folder / "checkpoints" / f"{setting.folder}.npz"
+
+
+def _measured(problem: training.Problem, setting: Setting, folder: Path) -> list[analysis.Analysis]:
     """Analyses the networks that are not yet, and drops their eigenvectors."""
     _use(setting)
-    for seed, state in enumerate(states):
+    place = _checkpoint(folder, setting)
+    trained = training.train_networks(problem, training.schemes(), [setting[:2]], place)
+    training.write(folder / setting.folder / "training.npz", trained, 1)
+    for seed in range(FLAGS.analysis_seeds):
         place = folder / setting.folder / f"seed_{seed}"
         if not (place / "analysis.npz").exists():
             print(f"{setting.folder}, seed {seed}", flush=True)
+            state = training.network(trained, seed)
             analysis.write(place / "analysis.npz", _analysed(problem, state, seed, place))
         (place / "eigenvectors.npy").unlink(missing_ok=True)
         for bulk in ("checkpoints", f"trajectory_{REGIME}"):
@@ -197,9 +208,7 @@ def _kept(folder: Path, setting: Setting) -> list[analysis.Analysis]:
     return [analysis.read(path) for path in paths if all(p.exists() for p in paths)]
 
 
-def _analysed(
-    problem: training.Problem, state: heavy_ball.TrainState, seed: int, place: Path
-) -> analysis.Analysis:
+def _analysed(problem: training.Problem, state: Any, seed: int, place: Path) -> analysis.Analysis:
     pairs = curvature.find(problem, state.params, place)
     recorded = recording.record(
         problem, state, np.asarray(pairs.vectors), pairs.values, regime=REGIME,

@@ -24,7 +24,7 @@ class Work(NamedTuple):
         pairs: eigenpairs of each network that is analysed, 0 for none.
         directions: recorded in each period.
         periods: of analysis, over all networks and regimes.
-        train: whether the training is still to be done.
+        train: trainings of all seeds still to be done.
         solves: eigen-solves still to be done.
         records: periods still to be recorded.
         products: Hessian products besides, still to be taken.
@@ -34,7 +34,7 @@ class Work(NamedTuple):
     pairs: int
     directions: int
     periods: int
-    train: bool
+    train: int
     solves: int
     records: int
     products: int
@@ -60,7 +60,7 @@ def work(problem: training.Problem, folder: Path) -> Work:
         pairs=pairs,
         directions=pairs * record,
         periods=len(periods) * record,
-        train=missing(folder / "training.npz"),
+        train=int(missing(folder / "training.npz")),
         solves=solves,
         records=record * sum(bool(solves) or missing(one / "anchors.npz") for one in periods),
         products=sum(

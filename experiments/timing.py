@@ -44,7 +44,7 @@ def rough_times(problem: training.Problem, needed: plan.Work) -> dict[str, float
     step = _timed_step(problem)
     times = {}
     if needed.train and FLAGS.epochs:
-        times["training"] = step * FLAGS.epochs * problem.steps_per_epoch
+        times["training"] = needed.train * step * FLAGS.epochs * problem.steps_per_epoch
     if not needed.pairs and not needed.directions:
         return times
     product, rate = _timed_product(problem, needed), _timed_projection(problem.dimension)

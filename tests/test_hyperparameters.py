@@ -257,6 +257,21 @@ def test_a_finished_setting_is_skipped_and_a_missing_one_made_again_to_the_bit(f
     assert (folder / "summary.json").read_bytes() == summary
 
 
+@pytest.mark.slow
+def test_a_further_value_trains_and_analyses_its_setting_alone(finished):
+    """Stands last: from here on the folder holds more than the other tests ask for."""
+    folder, setting = finished / "run", "learning_rate=0.01,momentum=0.7,batch_size=6"
+    kept = [*folder.glob("*/seed_0/analysis.npz"), *folder.glob("checkpoints/*.npz")]
+    assert len(kept) == 2 * len(SETTINGS)
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    done = run(finished, "--momenta=0.7,0.8")
+    assert done.returncode == 0, done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in kept}
+    assert (folder / setting / "seed_0" / "analysis.npz").exists()
+    ids = {row["id"] for row in json.loads((folder / "summary.json").read_text())}
+    assert {f"tau_sgd_all_eta0.01_beta{beta}_S6" for beta in (0.7, 0.8, 0.9)} <= ids
+
+
 REFUSED = {
     "momentum=1.0 is outside": {"momenta": ["0.9", "1"]},
     "--batch_sizes: invalid literal": {"batch_sizes": ["6", "7.5"]},

@@ -94,7 +94,7 @@ def recorded(folder, chunk, microbatch_size):
             problem, state, directions, np.ones(3), regime="without_replacement", key=key,
             folder=folder,
         )  # fmt: skip
-        work = plan.Work(0, 3, periods=1, train=False, solves=0, records=1, products=0)
+        work = plan.Work(0, 3, periods=1, train=0, solves=0, records=1, products=0)
         return found, plan.disk(problem, work) - plan.disk(problem, work._replace(periods=0))
 
 

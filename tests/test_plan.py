@@ -50,7 +50,7 @@ def on(monkeypatch, machine, accelerator=None):
 
 def test_the_papers_size_in_numbers(paper, tmp_path):
     needed = plan.work(paper, tmp_path)
-    assert needed == plan.Work(K, K, periods=2, train=True, solves=1, records=2, products=216)
+    assert needed == plan.Work(K, K, periods=2, train=1, solves=1, records=2, products=216)
     items = plan.memory(paper, needed)
     # The training pictures lie there twice, as they are and in microbatches.
     assert items["pictures"].device == 4 * (110_000 * 3072 + 110_000)

@@ -49,6 +49,17 @@ def test_a_setting_that_may_grow_grows_but_does_not_shrink(tmp_path):
         results.open_run(tmp_path / "run", {"eigenpairs": 10}, **grow)
 
 
+def test_a_list_that_may_grow_takes_more_entries_but_loses_none(tmp_path):
+    def opened(values):
+        results.open_run(tmp_path / "run", {"momenta": values}, may_grow=("momenta",))
+        return json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["momenta"]
+
+    opened(["0.9", "0.5"])
+    assert opened(["0", "0.5", "0.9"]) == ["0", "0.5", "0.9"]
+    with pytest.raises(ValueError, match="momenta"):
+        opened(["0", "0.5", "0.75"])
+
+
 def test_overwrite_starts_afresh_and_only_removes_run_folders(tmp_path):
     results.open_run(tmp_path / "run", {"seed": 1})
     results.write_text(tmp_path / "run" / "old.txt", "old")

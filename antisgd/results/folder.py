@@ -30,7 +30,8 @@ def open_run(
         folder: the run folder.
         config: the settings that decide the results, JSON values.
         overwrite: removes what the folder holds and starts afresh.
-        may_grow: settings whose value may be larger than the folder's; the larger is kept.
+        may_grow: settings whose value may be larger than the folder's, lists that may have more
+            entries; the larger is kept.
 
     Raises:
         ValueError: the folder holds a run with other settings (the message lists them), or is
@@ -114,7 +115,12 @@ def _differences(
     differing = []
     for name in sorted(stored.keys() | config.keys()):
         then, now = stored.get(name), config.get(name)
-        grown = name in may_grow and then is not None and now is not None and now > then
-        if then != now and not grown:
+        if then != now and not (name in may_grow and _grown(then, now)):
             differing.append(f"{name} {then!r} then, {now!r} now")
     return differing
+
+
+def _grown(then: Any, now: Any) -> bool:
+    if isinstance(then, list) and isinstance(now, list):
+        return set(then) <= set(now)
+    return None not in (then, now) and now > then
