@@ -10,6 +10,8 @@ from experiments.comparison import mean_row, row
 
 # Eigenvalues whose correlation times make the fitted line.
 LEADING = 20
+# Directions without which there is no line.
+FEWEST = 3
 
 
 class Scales(NamedTuple):
@@ -33,7 +35,9 @@ class Comparison(NamedTuple):
         expected: of Eq. 109.
         measured: [seeds] each.
         window: what App. I makes of the finite-window theory at the same eigenvalues, [seeds].
-        stationary: what it makes of Eq. 6 there, [seeds].
+        over_effective: `measured` over what it makes of the finite-window theory at the window's
+            own curvature, both along the directions where that is positive, [seeds].
+        stationary: what it makes of Eq. 6 at the eigenvalues, [seeds].
         error: standard errors of `measured` over the directions of each network, [seeds].
         above: directions above the theoretical λ_cross, [seeds].
     """
@@ -41,6 +45,7 @@ class Comparison(NamedTuple):
     expected: Scales
     measured: Scales
     window: Scales
+    over_effective: Scales
     stationary: Scales
     error: Scales
     above: np.ndarray
@@ -106,11 +111,25 @@ def compare(analyses: Sequence[Any], limit: float, crossover: float) -> Comparis
         return Scales(*values), Scales(*errors)
 
     measured, error = of("measured")
+    ratios = [_over_effective(one, crossover) for one in analyses]
     above = np.array([np.sum(one.eigenvalues >= crossover) for one in analyses])
     return Comparison(
         expected=Scales(limit, limit, crossover), measured=measured, error=error,
-        window=of("window")[0], stationary=of("stationary")[0], above=above,
+        window=of("window")[0], over_effective=Scales(*np.transpose(ratios)),
+        stationary=of("stationary")[0], above=above,
     )  # fmt: skip
+
+
+def _over_effective(one: Any, crossover: float) -> np.ndarray:
+    theory = one.effective.correlation_time
+    kept = np.isfinite(theory)
+    if kept.sum() < FEWEST:
+        return np.full(len(Scales._fields), np.nan)
+    measured, expected = (
+        np.array(determine(one.eigenvalues[kept], times[kept], crossover)[0])
+        for times in (one.measured.correlation_time, theory)
+    )
+    return measured / expected
 
 
 # Name in the ids, words and unit of each.
@@ -128,21 +147,47 @@ def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]
         known = np.isfinite(getattr(one.measured, field))
         if not known.any():
             continue
-        values, window = getattr(one.measured, field)[known], getattr(one.window, field)[known]
-        expected = getattr(one.expected, field)
+        values = getattr(one.measured, field)[known]
         made = mean_row(
             f"{name}_{label}", "Fig. 10", f"{quantity}, {words}", values, unit=unit,
-            paper=expected, note=_note(one, field),
-        )  # fmt: skip
-        ratio = mean_row(
-            f"{name}_over_window_{label}", "Fig. 10",
-            f"{quantity}, over that of the finite-window theory, {words}", values / window,
+            paper=getattr(one.expected, field), note=_note(one, field),
         )  # fmt: skip
         if values.size == 1:
             made["here_error"] = float(getattr(one.error, field)[known][0])
-            ratio["here_error"] = made["here_error"] / float(window[0])
-        rows += [made, ratio] if np.isfinite(window).all() else [made]
+        rows += [made, *_ratio_rows(one, field, label, words)]
     return rows
+
+
+def _ratio_rows(one: Comparison, field: str, label: str, words: str) -> list[dict[str, Any]]:
+    name, quantity, _ = QUANTITIES[field]
+    relative_error = getattr(one.error, field) / getattr(one.measured, field)
+    rows = []
+    for reference, ratios in _ratios(one, field).items():
+        known = np.isfinite(ratios)
+        if not known.any():
+            continue
+        ratio = mean_row(
+            f"{name}_over_{reference}_{label}", "Fig. 10",
+            f"{quantity}, over that of {_THEORIES[reference]}, {words}", ratios[known],
+        )  # fmt: skip
+        if known.sum() == 1:
+            ratio["here_error"] = float((relative_error * ratios)[known][0])
+        rows.append(ratio)
+    return rows
+
+
+_THEORIES = {
+    "window": "the finite-window theory",
+    "effective": "the finite-window theory at the window's own curvature",
+}
+
+
+def _ratios(one: Comparison, field: str) -> dict[str, np.ndarray]:
+    measured = getattr(one.measured, field)
+    return {
+        "window": measured / getattr(one.window, field),
+        "effective": getattr(one.over_effective, field),
+    }
 
 
 def _note(one: Comparison, field: str) -> str:
@@ -202,11 +247,12 @@ def _mean_of_known(values: np.ndarray) -> float:
 def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Root mean squares over settings: off Eq. 109, off the window's theory, over the seeds."""
     name, quantity, _ = QUANTITIES[field]
-    off = {"eq109": [], "window": [], "seeds": []}
+    off = {reference: [] for reference in _REFERENCES}
     for one in ones:
         values = getattr(one.measured, field)
         off["eq109"].append(_mean_of_known(values) / getattr(one.expected, field) - 1)
-        off["window"].append(_mean_of_known(values / getattr(one.window, field)) - 1)
+        for reference, ratios in _ratios(one, field).items():
+            off[reference].append(_mean_of_known(ratios) - 1)
         values = values[np.isfinite(values)]
         if values.size > 1:
             off["seeds"].append(values.std(ddof=1) / values.mean())
@@ -224,6 +270,6 @@ def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, An
 
 _REFERENCES = {
     "eq109": "relative deviation from Eq. 109",
-    "window": "relative deviation from the finite-window theory",
+    **{name: f"relative deviation from {words}" for name, words in _THEORIES.items()},
     "seeds": "relative spread over seeds",
 }

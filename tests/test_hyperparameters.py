@@ -82,6 +82,7 @@ def network(factor):
     return SimpleNamespace(
         eigenvalues=EIGENVALUES, measured=SimpleNamespace(correlation_time=factor * times),
         window=SimpleNamespace(correlation_time=0.9 * times),
+        effective=SimpleNamespace(correlation_time=0.8 * times),
         stationary=SimpleNamespace(correlation_time=times),
     )  # fmt: skip
 
@@ -94,11 +95,23 @@ def test_rows_state_deviation_and_spread():
     assert tau["here_error"] == pytest.approx(0.1 * LIMIT) and tau["n"] == 2
     assert "off by +10.0%" in tau["note"] and "spread over seeds 12.9%" in tau["note"]
     assert rows["tau_sgd_over_window_here"]["here"] == pytest.approx(1.1 / 0.9)
+    assert rows["tau_sgd_over_effective_here"]["here"] == pytest.approx(1.1 / 0.8)
     # A common factor shifts the whole line along with its height.
     assert rows["lambda_cross_here"]["here"] == pytest.approx(CROSS)
     alone = scales.compare([network(1.2)], LIMIT, CROSS)
     rows = {row["id"]: row for row in scales.setting_rows("here", "somewhere", alone)}
     assert rows["tau_sgd_here"]["here_error"] == alone.error.limit[0]
+
+
+def test_directions_without_positive_curvature_are_left_out_of_both_sides():
+    """Where the window's own curvature gives no theory, what is measured counts no more either."""
+    one, flattest = network(1.2), np.argsort(EIGENVALUES)[:10]
+    one.effective.correlation_time[flattest] = np.nan
+    one.measured.correlation_time[flattest] *= 100
+    ratios = scales.compare([one], LIMIT, CROSS).over_effective
+    np.testing.assert_allclose(ratios, [[1.2 / 0.8]] * 2 + [[1.0]])
+    one.effective.correlation_time[2:] = np.nan
+    assert np.isnan(scales.compare([one], LIMIT, CROSS).over_effective).all()
 
 
 def test_networks_that_give_no_scale_are_left_out_and_counted():
@@ -147,6 +160,8 @@ def test_fig_10_has_a_column_a_hyper_parameter_and_bars_of_the_seeds():
     assert (lower.get_xscale(), last.get_xscale(), upper.get_yscale()) == ("log", "linear", "log")
     np.testing.assert_array_equal(line(upper, "theory (Eq. 109)").get_xdata(), [1, 2, 4])
     np.testing.assert_allclose(line(upper, "theory, finite window").get_ydata(), 0.9 * LIMIT)
+    own = line(upper, "the same, window's own curvature").get_ydata()
+    np.testing.assert_allclose(own, 0.8 * LIMIT)
     (bars,) = upper.containers
     segments = bars[2][0].get_segments()
     np.testing.assert_allclose([np.ptp(x[:, 1]) for x in segments], 2 * 0.2 / 2**0.5 * LIMIT)

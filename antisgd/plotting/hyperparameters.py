@@ -28,7 +28,8 @@ def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) 
     Args:
         axis: where to draw.
         x: values of the hyper-parameter, [n].
-        settings: [n] objects whose `expected`, `measured`, `window` and `error` hold the scales.
+        settings: [n] objects whose `expected`, `measured`, `window` and `error` hold the scales,
+            `over_effective` the measured over those at the window's own curvature.
         scale: "limit" or "crossover".
     """
     order = np.argsort(x)
@@ -37,6 +38,11 @@ def scale_panel(axis: Axes, x: np.ndarray, settings: Sequence[Any], scale: str) 
               label="theory (Eq. 109)")  # fmt: skip
     axis.plot(x, [_mean(getattr(one.window, scale)) for one in settings], "x--", markersize=4,
               color=panels.WINDOW, linewidth=0.9, label="theory, finite window")  # fmt: skip
+    effective = [
+        _mean(getattr(one.measured, scale) / getattr(one.over_effective, scale)) for one in settings
+    ]
+    axis.plot(x, effective, "+:", markersize=5, color=panels.PURPLE, linewidth=0.9,
+              label="the same, window's own curvature")  # fmt: skip
     if scale == "limit":
         every = [_mean(one.measured.limit_of_all) for one in settings]
         axis.plot(x, every, "o", mec=panels.TIME, mfc="none", markersize=5,
@@ -99,6 +105,8 @@ def variances_by_setting(
         cross, limit = scales[title]
         panels.variances_panel(variance, analysis, cross)
         panels.correlation_time_panel(time, analysis, cross, limit)
+        variance.set(ylabel="variance (weights$^2$)")
+        time.set(ylabel="$\\tau$ (update steps)")
         variance.set_title(title, pad=14)
         variance.label_outer()
         time.label_outer()
