@@ -86,7 +86,7 @@ def scales_figure(varied: Mapping[str, tuple[np.ndarray, Sequence[Any]]]) -> Fig
             column[1].xaxis.set_minor_locator(NullLocator())
         column[0].label_outer()
         column[1].label_outer()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
