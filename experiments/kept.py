@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
 PAGE = FOLDER / "README.md"
 # The runs whose main rows the project's README shows, in its order.
-SHOWN = ("lenet_cpu_300", "lenet_flat", "lenet_seeds", "choices_cpu")
+SHOWN = ("lenet_cpu_300", "lenet_flat", "first_layer_cpu", "lenet_seeds", "choices_cpu")
 MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
@@ -54,6 +54,7 @@ HEADLINES = (
     "largest_eigenvalue_no_penalty",
     "drift_share_1_without_replacement",
     "drift_cosine_without_replacement",
+    "largest_over_crossover",
     "last_accuracy_without_replacement",
     "last_accuracy_with_replacement",
     "last_accuracy_difference",
