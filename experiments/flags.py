@@ -25,7 +25,7 @@ KEPT_COMPILE_SECONDS = 0.5
 SETTINGS = (
     "dataset", "num_examples", "seed", "seeds", "batch_size", "learning_rate",
     "learning_rate_decay", "momentum", "weight_decay", "epochs", "analysis_epochs",
-    "analysis_seeds", "sampling", "eigenpairs", "full_gradient",
+    "analysis_seeds", "sampling", "eigenpairs", "full_gradient", "curve_examples",
 )  # fmt: skip
 
 
@@ -75,6 +75,13 @@ def _define_pictures() -> None:
         "num_examples",
         None,
         "N, the first so many training pictures; all if not given. Paper: all 50,000.",
+    )
+    flags.DEFINE_integer(
+        "curve_examples",
+        None,
+        "The first so many training and test pictures give each epoch's loss and accuracy; 10,000 "
+        "of each if not given. Fewer where a pass over them takes longer than an epoch.",
+        lower_bound=1,
     )
 
 

@@ -77,7 +77,8 @@ def _accuracy_row(folder: Path, done: dict[Setting, Any]) -> dict[str, Any]:
         results.read_arrays(folder / setting.folder / "training.npz")["train_accuracy"][:, -1:]
         for setting in done
     ]
-    quantity, note = "smallest training accuracy of all networks", "first 10,000 pictures"
+    quantity = "smallest training accuracy of all networks"
+    note = f"first {training.curve_examples():,} pictures"
     n = sum(len(one) for one in last)
     return comparison.row(
         "train_accuracy", "App. I", quantity, np.min(last), paper=1.0, n=n, note=note

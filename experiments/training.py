@@ -19,8 +19,8 @@ FLAGS = flags.FLAGS
 
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 CHECKPOINT_SECONDS = 30.0
-# The curves of the training set come from so many pictures: all 50,000 after every epoch would
-# cost a third of the epoch. The final accuracy is taken over all of them.
+# Without --curve_examples: all 50,000 pictures after every epoch would cost a third of the epoch.
+# The final accuracies are taken over all of them.
 CURVE_EXAMPLES = 10_000
 # Nats. No minibatch of a network that learns comes near; float32 overflows only at 3e38.
 DIVERGED = 1e6
@@ -110,7 +110,8 @@ def schemes() -> tuple[ensemble.Scheme, ...]:
 
 def evaluators(problem: Problem) -> Any:
     """Jitted params [networks, …] → the four curves' values, each [networks]."""
-    train = jax.tree.map(lambda a: a[:CURVE_EXAMPLES], problem.dataset.train)
+    count = curve_examples()
+    few = jax.tree.map(lambda a: a[:count], problem.dataset)
 
     @jax.jit
     def evaluate(params, train, test):
@@ -121,7 +122,12 @@ def evaluators(problem: Problem) -> Any:
 
         return jax.lax.map(one, params)
 
-    return lambda params: np.asarray(evaluate(params, train, problem.dataset.test))
+    return lambda params: np.asarray(evaluate(params, few.train, few.test))
+
+
+def curve_examples() -> int:
+    """The most pictures of either set that the curves are taken from."""
+    return FLAGS.curve_examples or CURVE_EXAMPLES
 
 
 def train(problem: Problem, folder: Path) -> Training:

@@ -13,7 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from antisgd import heavy_ball, lanczos, models, objective, results, theory
-from experiments import drift, lenet, training, validity
+from experiments import accuracy, drift, lenet, training, validity
 from experiments import flags as shared
 from tests import tiny
 
@@ -226,6 +226,20 @@ def test_the_static_covariance_is_that_of_single_examples(finished, trained):
     expected = (1 / 6 - 1 / 60) * np.cov(each.T)
     found = np.load(finished / "covariance.npz")["examples"]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_curves_take_few_pictures_and_the_final_accuracies_all(tmp_path):
+    with flagsaver.flagsaver(**TOY, curve_examples=7):
+        problem = training.load_problem(tiny.network(), weight_decay=FLAGS.weight_decay)
+        trained = training.train(problem, tmp_path)
+        rows = {one["id"]: one["here"] for one in accuracy.training_rows(problem, trained)}
+    params = jax.tree.map(lambda leaf: leaf[0], trained.states.params)
+    for part, examples in problem.dataset._asdict().items():
+        right = problem.apply(params, examples.images).argmax(-1) == examples.labels
+        few, whole = np.mean(right[:7]), np.mean(right)
+        assert few != whole
+        assert trained.curves[f"{part}_accuracy"][0, -1] == pytest.approx(few)
+        assert rows[f"{part}_accuracy"] == pytest.approx(whole)
 
 
 def test_discarded_directions_leave_the_accuracy_of_the_rest(finished, trained):
