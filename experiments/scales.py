@@ -224,18 +224,29 @@ def grid_rows(varied: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]
 def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
     name, quantity, _ = QUANTITIES[field]
     expected = np.array([getattr(one.expected, field) for one in ones])
-    values = np.array([_mean_of_known(getattr(one.measured, field)) for one in ones])
-    known = np.isfinite(values)
-    if known.sum() < 3 or np.ptp(expected[known]) == 0:
+    law, of_window = (
+        _law(expected, [_mean_of_known(getattr(scales, field)) for scales in each])
+        for each in ([one.measured for one in ones], [one.window for one in ones])
+    )
+    if not law:
         return []
-    law = statistics.fit_power_law(expected[known], values[known])
     words = f"exponent of {quantity}, against Eq. 109 as the {parameter} varies"
     identifier = f"{name}_exponent_{parameter.replace(' ', '_')}"
     note = "Eq. 109: 1; the scatter of so few points about a line is all the error knows"
+    if of_window:
+        note += f"; the finite-window theory at the same eigenvalues: {of_window.exponent:.3g}"
     return [
         row(identifier, "Fig. 10", words, law.exponent, law.exponent_error, n=law.num_points,
             note=note)
     ]  # fmt: skip
+
+
+def _law(expected: np.ndarray, values: Sequence[float]) -> statistics.PowerLaw | None:
+    """None where fewer than three settings give a value or Eq. 109 does not tell them apart."""
+    known = np.isfinite(values)
+    if known.sum() < 3 or np.ptp(expected[known]) == 0:
+        return None
+    return statistics.fit_power_law(expected[known], np.array(values)[known])
 
 
 def _mean_of_known(values: np.ndarray) -> float:

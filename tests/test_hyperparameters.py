@@ -131,15 +131,18 @@ def test_networks_that_give_no_scale_are_left_out_and_counted():
 
 
 def test_grid_rows_find_the_power_of_eq_109():
-    """Three settings whose measured τ_SGD is the 1.5th power of Eq. 109's."""
+    """Three settings whose measured τ_SGD is the 1.5th power of Eq. 109's, the window's the 1.2."""
     ones = []
     for factor in (1.0, 2.0, 4.0):
         one = scales.compare([network(1.0)], LIMIT, CROSS)
         limit = one.measured.limit * factor**1.5
         expected = one.expected._replace(limit=factor * LIMIT)
-        ones.append(one._replace(measured=one.measured._replace(limit=limit), expected=expected))
+        window = one.window._replace(limit=one.window.limit * factor**1.2)
+        measured = one.measured._replace(limit=limit)
+        ones.append(one._replace(measured=measured, window=window, expected=expected))
     rows = {row["id"]: row for row in scales.grid_rows({"batch size": ones, "momentum": ones[:2]})}
     assert rows["tau_sgd_exponent_batch_size"]["here"] == pytest.approx(1.5)
+    assert rows["tau_sgd_exponent_batch_size"]["note"].endswith("at the same eigenvalues: 1.2")
     assert not {"tau_sgd_exponent_momentum", "lambda_cross_exponent_batch_size"} & set(rows)
     deviations = np.array([0, np.sqrt(2) - 1, 1])
     assert rows["tau_sgd_off_eq109"]["here"] == pytest.approx(np.sqrt(np.mean(deviations**2)))
