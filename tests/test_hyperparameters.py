@@ -157,11 +157,12 @@ def line(axis, label):
 def test_fig_10_has_a_column_a_hyper_parameter_and_bars_of_the_seeds():
     ones = [scales.compare([network(1.0), network(1.2)], LIMIT, CROSS)] * 3
     figure = plotting.scales_figure(
-        {"batch size $S$": (np.array([4, 1, 2]), ones), "momentum": (np.arange(3.0), ones)}
+        {"batch size $S$": (np.array([128, 32, 64]), ones), "momentum": (np.arange(3.0), ones)}
     )
     upper, _, lower, last = figure.get_axes()
     assert (lower.get_xscale(), last.get_xscale(), upper.get_yscale()) == ("log", "linear", "log")
-    np.testing.assert_array_equal(line(upper, "theory (Eq. 109)").get_xdata(), [1, 2, 4])
+    np.testing.assert_array_equal(line(upper, "theory (Eq. 109)").get_xdata(), [32, 64, 128])
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["128", "32", "64"]
     np.testing.assert_allclose(line(upper, "theory, finite window").get_ydata(), 0.9 * LIMIT)
     own = line(upper, "the same, window's own curvature").get_ydata()
     np.testing.assert_allclose(own, 0.8 * LIMIT)

@@ -82,7 +82,7 @@ def scales_figure(varied: Mapping[str, tuple[np.ndarray, Sequence[Any]]]) -> Fig
         column[1].set_xlabel(label)
         if not label.startswith("momentum"):
             column[1].set(xscale="log")
-            column[1].set_xticks(x, [f"{value:.2g}" for value in x], rotation=45)
+            column[1].set_xticks(x, [f"{value:.3g}" for value in x], rotation=45)
             column[1].xaxis.set_minor_locator(NullLocator())
         column[0].label_outer()
         column[1].label_outer()
