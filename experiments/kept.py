@@ -26,7 +26,10 @@ ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
 PAGE = FOLDER / "README.md"
 # The runs whose main rows the project's README shows, in its order.
-SHOWN = ("lenet_cpu_300", "lenet_flat", "first_layer_cpu", "lenet_seeds", "choices_cpu")
+SHOWN = (
+    "lenet_cpu_300", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu",
+    "lenet_seeds", "choices_cpu",
+)  # fmt: skip
 MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
@@ -47,6 +50,17 @@ HEADLINES = (
     "trace_ratio_measured",
     "tau_over_theory_1_epochs_without_replacement",
     "tau_over_theory_5_epochs_without_replacement",
+    "tau_sgd_exponent_momentum",
+    "tau_sgd_exponent_batch_size",
+    "tau_sgd_off_eq109",
+    "tau_sgd_off_window",
+    "tau_sgd_off_effective",
+    "lambda_cross_exponent_learning_rate",
+    "lambda_cross_exponent_momentum",
+    "lambda_cross_exponent_batch_size",
+    "lambda_cross_off_eq109",
+    "lambda_cross_off_window",
+    "lambda_cross_off_effective",
     "plateau",
     "largest_eigenvalue_over_255",
     "largest_eigenvalue_whole_set",
