@@ -1,5 +1,6 @@
 """Loss and accuracy of the trained networks: Fig. 8 and the comparison of regimes of Sec. 7."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,8 @@ def training_rows(problem: training.Problem, trained: training.Training) -> list
     if not FLAGS.epochs:
         return []
     first, curves = training.network(trained, 0).params, trained.curves
-    final, final_test = (
-        training.full_accuracy(problem.apply, first, examples) for examples in problem.dataset
-    )
+    on_all = partial(training.full_accuracy, problem.apply, first)
+    final, final_test = map(on_all, problem.dataset)
     whole = FLAGS.epochs >= 100
     rows = [
         row(
