@@ -20,10 +20,12 @@ from antisgd.results.files import (
     write_text,
 )
 from antisgd.results.folder import check_fingerprint, open_run
+from antisgd.results.lock import held
 from antisgd.results.provenance import provenance
 
 __all__ = [
     "check_fingerprint",
+    "held",
     "holds",
     "open_recording",
     "open_run",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from antisgd.results.files import read_json, write_json
+from antisgd.results.lock import LOCK
 from antisgd.results.provenance import provenance
 
 __all__ = ["check_fingerprint", "open_run"]
@@ -42,10 +43,10 @@ def open_run(
     if overwrite and path.exists():
         _empty(folder)
     _make_writable(folder)
-    if path.exists() or [one.name for one in folder.iterdir()] == ["config.json.partial"]:
+    if path.exists() or _names(folder) == {"config.json.partial"}:
         _remove_partial(folder)
     if not path.exists():
-        if any(folder.iterdir()):
+        if _names(folder):
             raise ValueError(f"{folder} is not empty and not a run folder: choose another one")
         write_json(path, {"settings": dict(config), "provenance": provenance()})
         return folder
@@ -85,9 +86,15 @@ def _gone_on_with(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     return {"begun_with": begun} | dict(stored) | {"provenance": dict(now)}
 
 
+def _names(folder: Path) -> set[str]:
+    """What the folder holds, but for the lock of the process that asks."""
+    return {path.name for path in folder.iterdir()} - {LOCK}
+
+
 def _empty(folder: Path) -> None:
     # config.json goes last: what a kill leaves behind is still a run folder.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+    for name in sorted(_names(folder), key="config.json".__eq__):
+        path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

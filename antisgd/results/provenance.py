@@ -31,7 +31,7 @@ def provenance() -> dict[str, Any]:
 
 def _module_name() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).stem
+    return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).stem
 
 
 def _version(name: str) -> str:

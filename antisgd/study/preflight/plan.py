@@ -1,0 +1,243 @@
+"""What a run will hold in memory and on disk, known before it starts; refuses what cannot fit."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from antisgd import lanczos, results
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Place, Settings
+from antisgd.study.stages import record, table
+
+__all__ = [
+    "Work", "beside_products", "device", "in_words", "recorded_arrays", "refuse", "text", "work",
+]  # fmt: skip
+
+
+class Work(NamedTuple):
+    """What an experiment will do, as far as it decides what it needs.
+
+    Attributes:
+        pairs: eigenpairs of each network that is analysed, 0 for none.
+        directions: recorded in each period.
+        periods: of analysis, over all networks and regimes.
+        train: trainings of all seeds still to be done.
+        solves: eigen-solves still to be done.
+        records: periods still to be recorded.
+        products: Hessian products besides, still to be taken.
+        stored: networks whose basis and vectors lie on disk at a time; None: all analysed.
+    """
+
+    pairs: int
+    directions: int
+    periods: int
+    train: int
+    solves: int
+    records: int
+    products: int
+    stored: int | None = None
+
+
+class Bytes(NamedTuple):
+    """On the device that computes and on the host, one and the same where that is a CPU."""
+
+    device: int
+    host: int
+
+
+def work(settings: Settings, place: Place) -> Work:
+    """What the settings ask of a study, less what the run folder holds."""
+    seeds = range(settings.analysis_seeds)
+    places = [place.folder / f"seed_{i}" if i else place.folder for i in seeds]
+    periods = [one / f"trajectory_{name}" for one in places for name in settings.sampling]
+    solve, record_too = "eigenpairs" in settings.stages, "analysis" in settings.stages
+    pairs = settings.eigenpairs * bool(places) * (solve or record_too)
+    solves = solve * sum(_unsolved(one / "eigenpairs.npz", settings, place) for one in places)
+    unrecorded = sum(bool(solves) or place.missing(one / "anchors.npz") for one in periods)
+    return Work(
+        pairs=pairs,
+        directions=pairs * record_too,
+        periods=len(periods) * record_too,
+        train=int(place.missing(place.folder / "training.npz")),
+        solves=solves,
+        records=record_too * unrecorded,
+        products=sum(
+            stage.products * (place.overwrite or not stage.done(one))
+            for stage in table.STAGES
+            if stage.name in settings.stages
+            for one in places
+        ),
+    )
+
+
+def _unsolved(path: Path, settings: Settings, place: Place) -> bool:
+    return place.missing(path) or len(results.read_arrays(path)["values"]) < settings.eigenpairs
+
+
+def refuse(problem: Problem, settings: Settings, needed: Work, folder: Path) -> None:
+    """Stops what cannot fit, before anything is written.
+
+    Raises:
+        ValueError: more eigenpairs than weights.
+        MemoryError: this machine's memory is too small.
+        OSError: the run folder's disk is too small.
+    """
+    if needed.pairs > problem.dimension:
+        raise ValueError(
+            f"--eigenpairs={needed.pairs} is more than the {problem.dimension} weights of the "
+            "network"
+        )
+    limit = settings.basis_limit
+    least = lanczos.memory_plan(problem.dimension, max(1, needed.pairs)).least_bytes
+    if needed.solves and limit is not None and limit < least:
+        raise MemoryError(
+            f"--basis_memory={settings.basis_memory:g} is too little for {needed.pairs} "
+            f"eigenpairs: give at least {least / 2**30:.3g} or ask for fewer --eigenpairs"
+        )
+    items = memory(problem, settings, needed)
+    for room, wanted in _totals(items).items():
+        if wanted > room.available:
+            raise MemoryError(
+                f"the run needs about {in_words(wanted)} of memory, {room.name} has "
+                f"{in_words(room.available)}: {_remedy(items, settings)}"
+            )
+    wanted, free = disk(problem, settings, needed) - _held(folder), _free(folder)
+    if wanted > free:
+        raise OSError(
+            f"the run needs about {in_words(wanted)} of disk, {in_words(free)} are free: "
+            "give an --output_dir on a larger disk or ask for fewer --eigenpairs"
+        )
+
+
+def text(problem: Problem, settings: Settings, needed: Work, folder: Path) -> str:
+    """What the run will need, in words."""
+    items = memory(problem, settings, needed)
+    parts = ", ".join(f"{name} {in_words(sum(item))}" for name, item in items.items())
+    lines = [
+        f"{problem.dimension:,} weights, {problem.num_examples:,} examples, "
+        f"{_steps_per_epoch(problem, settings):,} steps an epoch"
+    ]
+    for room, wanted in _totals(items).items():
+        lines.append(
+            f"memory: about {in_words(wanted)} of the {in_words(room.available)} of "
+            f"{room.name} ({parts})"
+        )
+    lines.append(
+        f"disk: about {in_words(disk(problem, settings, needed))}, of which "
+        f"{in_words(_held(folder))} are there; {in_words(_free(folder))} are free for {folder}"
+    )
+    return "\n".join(lines)
+
+
+def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Bytes]:
+    """Bytes that the parts of a run hold at their largest."""
+    d, k = problem.dimension, needed.directions
+    data = [leaf.nbytes for leaf in jax.tree.leaves((problem.train, problem.test))]
+    copied = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.train))
+    networks = settings.networks
+    # Weights, velocity, gradient and update of every network.
+    items = {"examples": Bytes(sum(data) + copied, 0), "networks": Bytes(16 * networks * d, 0)}
+    if needed.solves:
+        solve = lanczos.memory_plan(d, needed.pairs, memory=settings.basis_limit)
+        items["eigenpairs"] = Bytes(solve.basis_bytes + solve.vectors_bytes, solve.host_bytes)
+    if needed.periods:
+        chunk = 4 * d * record.chunk_steps(settings) * recorded_arrays(settings)
+        # Weights in float64, velocities and noise of every period of a network, then what turns
+        # one into statistics: its copy and four float64 arrays; or single gradients, twice.
+        values = settings.analysis_epochs * _steps_per_epoch(problem, settings) * k
+        single = 12 * problem.num_examples * k * ("covariance" in settings.stages)
+        held = values * 16 * len(settings.sampling) + max(values * 48, single)
+        items["recording"] = Bytes(4 * d * k + chunk, held)
+    return items
+
+
+def beside_products(problem: Problem, settings: Settings, needed: Work) -> int:
+    """Bytes on the device that a block of Hessian products has to leave alone."""
+    items = memory(problem, settings, needed)
+    kept = [items[name] for name in ("examples", "networks", "eigenpairs") if name in items]
+    return sum(item.device for item in kept)
+
+
+def disk(problem: Problem, settings: Settings, needed: Work) -> int:
+    """Bytes of the finished run folder, checkpoints included."""
+    steps = settings.analysis_epochs * _steps_per_epoch(problem, settings)
+    recordings = needed.periods * steps * needed.directions * (4 * recorded_arrays(settings) + 16)
+    networks = 16 * settings.networks * problem.dimension
+    if not needed.pairs:
+        return recordings + networks
+    limit = settings.basis_limit
+    solve = lanczos.memory_plan(problem.dimension, needed.pairs, memory=limit)
+    # A basis that is restarted lies there twice for a moment.
+    basis = solve.basis_bytes * (1 if limit is None else 2)
+    stored = settings.analysis_seeds if needed.stored is None else needed.stored
+    return recordings + networks + stored * (basis + solve.vectors_bytes)
+
+
+def recorded_arrays(settings: Settings) -> int:
+    """Arrays [steps, k] that a period projects: gradients and exact full gradients."""
+    return 1 + settings.exact
+
+
+def _steps_per_epoch(problem: Problem, settings: Settings) -> int:
+    return -(-problem.num_examples // settings.batch_size)
+
+
+class Room(NamedTuple):
+    """Something with memory, and its bytes."""
+
+    name: str
+    available: int
+
+
+def machine() -> Room:
+    """The host, or the container that the process runs in."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    words = limit.read_text().strip() if limit.exists() else ""
+    return Room("this machine", min(installed, int(words)) if words.isdecimal() else installed)
+
+
+def device() -> Room:
+    """What computes: an accelerator if there is one."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return machine() if limit is None else Room("the accelerator", limit)
+
+
+def _totals(items: dict[str, Bytes]) -> dict[Room, int]:
+    """Bytes wanted of each place; solve and recording come one after the other."""
+    names = ("eigenpairs", "recording")
+    later = [items.get(name, Bytes(0, 0)) for name in names]
+    always = sum(item.device for name, item in items.items() if name not in names)
+    if device() == machine():
+        return {machine(): always + max(sum(item) for item in later)}
+    on_device = always + max(item.device for item in later)
+    return {device(): on_device, machine(): max(item.host for item in later)}
+
+
+def _remedy(items: dict[str, Bytes], settings: Settings) -> str:
+    largest = max(items, key=lambda name: sum(items[name]))
+    if largest == "examples":
+        return "ask for fewer --num_examples"
+    limit = "" if settings.basis_memory else " or restart the basis with --basis_memory=GIB"
+    return f"ask for fewer --eigenpairs{limit if largest == 'eigenpairs' else ''}"
+
+
+def _held(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _free(folder: Path) -> int:
+    places = (folder.absolute(), *folder.absolute().parents)
+    return shutil.disk_usage(next(place for place in places if place.exists())).free
+
+
+def in_words(size: float) -> str:
+    """Bytes with the unit that suits them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"

@@ -1,0 +1,68 @@
+"""How a study begins: what it will need, whether that fits, and its folder, held until it ends."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from antisgd import data, results
+from antisgd.study.preflight import plan, timing
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Place, Settings
+
+__all__ = ["opened"]
+
+
+@contextmanager
+def opened(
+    problem: Problem,
+    settings: Settings,
+    place: Place,
+    *,
+    work: plan.Work | None = None,
+    may_grow: tuple[str, ...] = (),
+    config: Mapping[str, Any] | None = None,
+) -> Iterator[Path | None]:
+    """Says what the run will need and opens its folder, which no other process may enter.
+
+    What cannot fit is refused before the folder is made, so that it blocks no smaller run.
+
+    Args:
+        problem: what is trained on what.
+        settings: of the study.
+        place: the folder.
+        work: what will be done; what the stages of a study do, if not given.
+        may_grow: settings whose value may be larger than the folder's.
+        config: what decides the numbers besides problem and settings.
+
+    Yields:
+        The folder; None where only the plan was asked for.
+
+    Raises:
+        ValueError, OSError, MemoryError: impossible settings, data or folder, what cannot fit.
+    """
+    settings.check()
+    problem.check()
+    if problem.num_examples < settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
+            "training examples"
+        )
+    needed = plan.work(settings, place) if work is None else work
+    plan.refuse(problem, settings, needed, place.folder)
+    if place.plan:
+        _say(problem, settings, needed, place)
+        yield None
+        return
+    with results.held(place.folder):
+        values = dict(problem.description) | settings.to_json() | dict(config or {})
+        results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
+        examples = (problem.train,) if problem.test is None else (problem.train, problem.test)
+        results.check_fingerprint(place.folder, data.fingerprint(examples))
+        _say(problem, settings, needed, place)
+        yield place.folder
+
+
+def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:
+    print(plan.text(problem, settings, needed, place.folder), flush=True)
+    print(timing.text(problem, settings, needed, planning=place.plan), end="", flush=True)

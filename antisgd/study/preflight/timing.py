@@ -1,0 +1,154 @@
+"""A rough time for a run, from a few timed steps and products before it starts."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, trajectory
+from antisgd.study.preflight import plan
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Settings
+from antisgd.study.stages import record
+
+__all__ = ["rough_times", "text"]
+
+# Steps that are timed; a run of fewer than so many is over before its time is known.
+TIMED_STEPS, WORTH_TIMING = 5, 1000
+# Directions that are projected on to time a projection.
+TIMED_DIRECTIONS = 32
+# Products of a solve beside those of its basis: the probe for missed pairs and the certificate.
+CHECKING_PRODUCTS = 56
+
+
+def text(problem: Problem, settings: Settings, needed: plan.Work, *, planning: bool) -> str:
+    """How long what is still to be done will take, in words; empty if that is not worth it.
+
+    Raises:
+        MemoryError: what a block of products holds in between exceeds the memory.
+    """
+    times = rough_times(problem, settings, needed, planning=planning)
+    if not times:
+        return ""
+    parts = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in times.items())
+    return f"time: very roughly {_duration(sum(times.values()))} ({parts})\n"
+
+
+def rough_times(
+    problem: Problem, settings: Settings, needed: plan.Work, *, planning: bool
+) -> dict[str, float]:
+    """Seconds of what is still to be done, from a few timed steps and products; no figures.
+
+    Empty where timing takes longer than the run, unless a plan is all that is wanted.
+    """
+    if not (needed.train or needed.solves or needed.records or needed.products):
+        return {}
+    M = -(-problem.num_examples // settings.batch_size)
+    if (settings.epochs + settings.analysis_epochs) * M < WORTH_TIMING and not planning:
+        return {}
+    step = _timed_step(problem, settings)
+    times = {}
+    if needed.train and settings.epochs:
+        times["training"] = needed.train * step * settings.epochs * M
+    if not needed.pairs and not needed.directions:
+        return times
+    product = _timed_product(problem, settings, needed)
+    rate = _timed_projection(problem.dimension, record.chunk_steps(settings))
+    if needed.solves:
+        times["eigenpairs"] = needed.solves * _solve(problem.dimension, needed.pairs, product, rate)
+    if needed.records:
+        alone = step / settings.networks
+        period = _period(problem, settings, needed.directions, alone, product, rate)
+        times["recording"] = needed.records * period
+    if needed.products:
+        times["other products"] = needed.products * product
+    return times
+
+
+def _solve(dimension: int, pairs: int, product: float, rate: float) -> float:
+    """Two Gram-Schmidt passes against a growing basis beside the products, then the vectors."""
+    m = lanczos.memory_plan(dimension, pairs).basis_vectors
+    operations = (4 * m**2 + 2 * m * pairs) * dimension
+    return (m + CHECKING_PRODUCTS) * product + operations / rate
+
+
+def _period(
+    problem: Problem, settings: Settings, k: int, step: float, product: float, rate: float
+) -> float:
+    """Steps and their projections, full gradients at the anchors or at every step."""
+    steps = settings.analysis_epochs * -(-problem.num_examples // settings.batch_size)
+    # A gradient is about half the work of a product.
+    gradients = (settings.analysis_epochs + 1 + steps * settings.exact) * product / 2
+    operations = 2 * steps * k * problem.dimension * plan.recorded_arrays(settings)
+    return steps * step + gradients + operations / rate
+
+
+def _timed_step(problem: Problem, settings: Settings) -> float:
+    """Seconds of one step of all networks, side by side."""
+    optimizer = heavy_ball.heavy_ball(settings.learning_rate, settings.momentum)
+    keys = jax.random.split(jax.random.key(settings.seed), settings.networks)
+    states = ensemble.init(problem.init, optimizer, keys)
+    count = min(problem.num_examples, TIMED_STEPS * settings.batch_size)
+    schedule = sampling.without_replacement(jax.random.key(0), 0, count, settings.batch_size)
+
+    @jax.jit
+    def run(states, schedule, examples):
+        def one(state):
+            return heavy_ball.run_schedule(problem.loss, optimizer, state, schedule, examples)
+
+        return jax.vmap(one)(states)
+
+    arguments = (states, schedule, problem.train)
+    jax.block_until_ready(run(*arguments))
+    return _seconds(lambda: run(*arguments)) / len(schedule.indices)
+
+
+def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> float:
+    """Seconds of one Hessian product over all pictures, in blocks as the solve takes them.
+
+    Raises:
+        MemoryError: what a block of products holds in between exceeds the memory.
+    """
+    count = min(problem.num_examples, 2 * settings.microbatch_size)
+    few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
+    params = problem.init(jax.random.key(settings.seed))
+    matvec = hessian.hessian_vector_product(
+        problem.loss, params, few, microbatch_size=settings.microbatch_size
+    )
+    size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size
+    block = jax.random.normal(jax.random.key(0), (size, problem.dimension))
+    program = lanczos.lowered(matvec, block).compile()
+    held, room = program.memory_analysis(), plan.device()
+    free = room.available - plan.beside_products(problem, settings, needed)
+    if held is not None and held.temp_size_in_bytes > free:
+        raise MemoryError(
+            f"a block of {size} Hessian products over --microbatch_size={settings.microbatch_size} "
+            f"examples takes {plan.in_words(held.temp_size_in_bytes)}, {room.name} has "
+            f"{plan.in_words(max(free, 0))} beside the rest: lower --microbatch_size"
+        )
+    jax.block_until_ready(program(matvec, block))
+    return _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
+
+
+def _timed_projection(dimension: int, chunk_steps: int) -> float:
+    """Floating-point operations a second of a projection."""
+    directions = jnp.ones((TIMED_DIRECTIONS, dimension))
+    vectors = jnp.ones((chunk_steps, dimension))
+    jax.block_until_ready(trajectory.project(directions, vectors))
+    operations = 2 * directions.shape[0] * vectors.shape[0] * dimension
+    return operations / _seconds(lambda: trajectory.project(directions, vectors))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,216 @@
+"""From a recording to what is plotted: statistics per direction, the theory beside them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from antisgd import results, statistics, theory
+from antisgd.study.conditions import Conditions
+from antisgd.study.stages.eigenpairs import Curvature
+from antisgd.study.stages.record import Recording
+
+__all__ = ["QUANTILES", "Analysis", "analyse", "marked", "read", "write"]
+
+# Of one direction's statistics about the theory: the ends of the 95 % band, between them the
+# middles of ten equal parts, which together stand for the whole distribution.
+QUANTILES = (0.025, *(np.arange(10) + 0.5) / 10, 0.975)
+
+
+class Analysis(NamedTuple):
+    """One period's statistics along k directions of positive curvature.
+
+    Attributes:
+        eigenvalues: λ at θ_K, [k].
+        lags: [L], update steps.
+        autocorrelations: of the noise along each direction, float32 [L, k].
+        directions: how many independent directions the k are worth for the noise.
+        autocorrelation_theory: r(h) of the sampling scheme (Eq. 2), [L].
+        noise: σ_δg², [k].
+        measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
+        stationary: theory of Eq. 6 per unit noise variance, [k] each.
+        window: the same in the window, mean velocity removed (beyond the paper), [k] each.
+        curvature: slope of exact full gradients against displacements at the anchors, [k].
+        effective: `window` at that curvature, nan where it is not positive, [k] each.
+        spread: scatter of one direction's statistics about `window`, at QUANTILES.
+        effective_spread: about `effective`; nan where that is.
+        drift_share: share of the mean velocity in the raw weight variance, [k].
+        fits: power laws of "weight" (below λ_cross) and "velocity" (all).
+        fit_spans: end points of the fitted regions.
+        unconverged: eigenpairs whose residual is too large, bool [k]; None before `marked`.
+        blurred: directions that are no single eigenvector for sure, bool [k]; the same.
+    """
+
+    eigenvalues: np.ndarray
+    lags: np.ndarray
+    autocorrelations: np.ndarray
+    directions: float
+    autocorrelation_theory: np.ndarray
+    noise: np.ndarray
+    measured: statistics.Fluctuations
+    stationary: statistics.Fluctuations
+    window: statistics.Fluctuations
+    curvature: np.ndarray
+    effective: statistics.Fluctuations
+    spread: theory.WindowSpread
+    effective_spread: theory.WindowSpread
+    drift_share: np.ndarray
+    fits: dict[str, statistics.PowerLaw]
+    fit_spans: dict[str, np.ndarray]
+    unconverged: np.ndarray | None = None
+    blurred: np.ndarray | None = None
+
+    @property
+    def autocorrelation(self) -> np.ndarray:
+        """Mean over directions, [L] (Fig. 1)."""
+        return self.autocorrelations.mean(axis=1, dtype=np.float64)
+
+
+# What `read` fills in: the structure of an Analysis.
+_THREE, _LAW = statistics.Fluctuations(0, 0, 0), statistics.PowerLaw(0, 0, 0, 0, 0)
+_SPREAD = theory.WindowSpread(0, 0, 0, 0, 0)
+_NAMES = ("weight", "velocity")
+_EMPTY = Analysis(
+    0, 0, 0, 0, 0, 0, _THREE, _THREE, _THREE, 0, _THREE, _SPREAD, _SPREAD, 0,
+    dict.fromkeys(_NAMES, _LAW), dict.fromkeys(_NAMES, 0), 0, 0,
+)  # fmt: skip
+
+
+def write(path: Path, one: Analysis) -> None:
+    """Writes an analysis as .npz but for its autocorrelations, which are the bulk of it."""
+    nothing = np.zeros(0)
+    kept = one._replace(lags=nothing, autocorrelations=nothing, autocorrelation_theory=nothing)
+    leaves, _ = jax.tree.flatten_with_path(kept)
+    results.write_arrays(path, **{_name(place): leaf for place, leaf in leaves})
+
+
+def read(path: Path) -> Analysis:
+    """Reads what `write` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    arrays = results.read_arrays(path)
+    return jax.tree.map_with_path(lambda place, _: arrays[_name(place)], _EMPTY)
+
+
+def _name(place: Any) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")
+
+
+def analyse(
+    recorded: Recording,
+    eigenvalues: np.ndarray,
+    scheme: str,
+    conditions: Conditions,
+    drift: str = "mean_velocity",
+) -> Analysis:
+    """Statistics of one recorded period and the theory of its sampling scheme.
+
+    Directions whose curvature is not positive have no stationary variance and are left out.
+
+    Args:
+        recorded: along the k eigenvectors.
+        eigenvalues: [k].
+        scheme: name of the sampling scheme of the period.
+        conditions: of the period.
+        drift: "mean_velocity" (Sec. 5.3) or "none", which leaves it in and has no `spread`.
+    """
+    positive = eigenvalues > 0
+    eigenvalues = eigenvalues[positive]
+    weights, velocities, noise = (array[:, positive] for array in recorded.trajectory)
+    lags = np.arange(1, min(2 * conditions.steps_per_epoch, len(noise) - 1) + 1)
+    correlations = statistics.autocorrelation(noise, lags[-1])[1:]
+    measured = statistics.variances(*statistics.remove_drift(weights, velocities, drift))
+    curvature = statistics.effective_curvature(
+        weights[recorded.anchor_steps], recorded.anchor_gradients[:, positive]
+    )
+    fits, spans = _fit(eigenvalues, measured, conditions.crossover)
+    law = conditions.noise_law(scheme)
+    window = (conditions, law, len(velocities), drift)
+    return Analysis(
+        eigenvalues=eigenvalues,
+        lags=lags,
+        autocorrelations=correlations.astype(np.float32),
+        directions=statistics.effective_directions(noise),
+        autocorrelation_theory=theory.autocorrelation(law, lags),
+        noise=np.mean(np.square(noise, dtype=np.float64), axis=0),
+        measured=measured,
+        stationary=_stationary(eigenvalues, conditions, law),
+        window=_window(eigenvalues, *window),
+        curvature=curvature,
+        effective=_window(curvature, *window),
+        spread=_spread(eigenvalues, *window),
+        effective_spread=_spread(curvature, *window),
+        drift_share=statistics.drift_share(weights),
+        fits=fits,
+        fit_spans=spans,
+    )
+
+
+def marked(one: Analysis, pairs: Curvature) -> Analysis:
+    """The analysis along the directions of a solve, those that are not certain marked."""
+    positive = pairs.values > 0
+    unconverged, blurred = ~pairs.converged[positive], pairs.blurred[positive]
+    return one._replace(unconverged=unconverged, blurred=blurred)
+
+
+def _stationary(
+    eigenvalues: np.ndarray, conditions: Conditions, law: theory.Noise
+) -> statistics.Fluctuations:
+    weight, velocity = theory.stationary_variances(
+        eigenvalues, conditions.learning_rate, conditions.momentum, law
+    )
+    return statistics.Fluctuations(weight, velocity, 2 * weight / velocity)
+
+
+def _window(
+    curvature: np.ndarray, conditions: Conditions, law: theory.Noise, num_steps: int, drift: str
+) -> statistics.Fluctuations:
+    """Theory of the window; it starts from the state that training left (App. G)."""
+    usable = _stable(curvature, conditions)
+    found = np.full((3, curvature.size), np.nan)
+    if usable.any():
+        found[:, usable] = theory.window_variances(
+            curvature[usable], conditions.learning_rate, conditions.momentum, law, num_steps,
+            start=conditions.starting_law, drift="mean" if drift == "none" else drift,
+        )  # fmt: skip
+    return statistics.Fluctuations(*found)
+
+
+def _spread(
+    curvature: np.ndarray, conditions: Conditions, law: theory.Noise, num_steps: int, drift: str
+) -> theory.WindowSpread:
+    """The scatter of one direction's statistics in such a window, for Gaussian noise."""
+    usable = _stable(curvature, conditions)
+    tables = np.full((3, curvature.size, len(QUANTILES)), np.nan)
+    deviations = np.full((3, curvature.size), np.nan)
+    if usable.any() and drift == "mean_velocity":
+        _, *found, deviations[:, usable] = theory.window_spread(
+            curvature[usable], conditions.learning_rate, conditions.momentum, law, num_steps,
+            start=conditions.starting_law, quantiles=QUANTILES,
+        )  # fmt: skip
+        tables[:, usable] = found
+    return theory.WindowSpread(np.array(QUANTILES), *tables, deviations)
+
+
+def _stable(curvature: np.ndarray, conditions: Conditions) -> np.ndarray:
+    edge = 2 * (1 + conditions.momentum)
+    return (curvature > 0) & (conditions.learning_rate * curvature < edge)
+
+
+def _fit(eigenvalues: np.ndarray, measured: statistics.Fluctuations, cross: float):
+    """Power laws in the regions of Fig. 2: the weight below λ_cross, the velocity everywhere."""
+    flat = eigenvalues < cross
+    flat = flat if flat.sum() >= 3 else np.ones_like(flat)
+    regions = {"weight": flat, "velocity": np.ones_like(flat)}
+    fits = {
+        name: statistics.fit_power_law(eigenvalues[region], getattr(measured, name)[region])
+        for name, region in regions.items()
+    }
+    spans = {
+        name: np.array([eigenvalues[region].min(), eigenvalues[region].max()])
+        for name, region in regions.items()
+    }
+    return fits, spans

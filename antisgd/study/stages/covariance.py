@@ -1,0 +1,67 @@
+"""The noise covariance along the eigenvectors, from the recording and from single gradients."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from antisgd import results, trajectory
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Settings
+
+__all__ = ["Covariances", "find"]
+
+# Per-example gradients are held so many at a time.
+MOST_GRADIENTS = 100
+
+
+class Covariances(NamedTuple):
+    """The covariance of the noise along the k eigenvectors, [k, k], found in two ways.
+
+    Attributes:
+        recorded: of the noise of the analysis period without replacement, as in App. L.
+        examples: (1/S − 1/N) C₀ of the per-example gradients at θ_K (Eq. 108): no trajectory,
+            no bias from a few steps in many dimensions.
+    """
+
+    recorded: np.ndarray
+    examples: np.ndarray
+
+
+def find(
+    problem: Problem,
+    settings: Settings,
+    params: Any,
+    directions: np.ndarray,
+    noise: np.ndarray,
+    folder: Path,
+) -> Covariances:
+    """Both covariances; that of the examples is kept in covariance.npz.
+
+    Args:
+        problem: loss and examples.
+        settings: for S.
+        params: θ_K.
+        directions: eigenvectors, [k, d].
+        noise: recorded along them, [T, k].
+        folder: of the network.
+    """
+    path, k = folder / "covariance.npz", len(directions)
+    if not path.exists() or len(results.read_arrays(path)["examples"]) < k:
+        gradients = trajectory.example_gradients(
+            problem.loss,
+            params,
+            problem.train,
+            jnp.asarray(directions),
+            microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+        )
+        scale = 1 / settings.batch_size - 1 / problem.num_examples
+        gradients = np.asarray(jax.device_get(gradients), np.float64)
+        gradients -= gradients.mean(axis=0)
+        covariance = scale * (gradients.T @ gradients) / (len(gradients) - 1)
+        results.write_arrays(path, examples=covariance)
+    noise = np.asarray(noise, np.float64)
+    recorded = noise.T @ noise / len(noise)
+    return Covariances(recorded, results.read_arrays(path)["examples"][:k, :k])

@@ -1,0 +1,152 @@
+"""The eigenpair stage: leading Hessian eigenpairs at θ_K over all training pictures, resumable."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from antisgd import hessian, lanczos, results
+from antisgd.study import interruption
+from antisgd.study.divergence import stability
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Settings
+from antisgd.study.stages.solve_checkpoint import Checkpoint
+
+__all__ = ["Curvature", "find", "load"]
+
+CHECKPOINT_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Curvature(NamedTuple):
+    """Leading eigenpairs of the Hessian at θ_K.
+
+    Attributes:
+        values: λ, [k], largest first.
+        vectors: rows, float32 [k, d], memory-mapped.
+        residuals: true residual norms, [k].
+        converged: bool [k].
+        identifiable: from this index on eigenvalues lie nearer than the noise of the products:
+            sums over directions stay meaningful, single eigenvectors do not.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    residuals: np.ndarray
+    converged: np.ndarray
+    identifiable: int
+
+    @property
+    def blurred(self) -> np.ndarray:
+        """Directions that are no single eigenvector for sure, bool [k]."""
+        return np.arange(len(self.values)) >= self.identifiable
+
+
+def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Curvature:
+    """Finds the leading pairs, goes on from the folder's checkpoint, or reads finished ones.
+
+    The Hessian is that of the full training loss with its penalty, the largest algebraic
+    eigenvalues (Sec. 5.1). More pairs than the folder holds extend its solve.
+
+    Args:
+        problem: loss and examples.
+        settings: how many pairs, and what they are stable under.
+        params: θ_K.
+        folder: of the network; keeps eigenpairs.npz and eigenvectors.npy.
+
+    Raises:
+        FloatingPointError: a product is not finite, or SGD is not stable in the steepest direction.
+    """
+    path = folder / "eigenpairs.npz"
+    if path.exists() and len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
+        return load(folder, settings)
+    matvec = hessian.hessian_vector_product(
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+    )
+    checkpoint = Checkpoint(folder / "checkpoints")
+    with interruption.postponed() as asked:
+        found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
+        checkpoint.write(found.state)
+    results.write_array(folder / "eigenvectors.npy", np.asarray(found.vectors))
+    certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
+    results.write_arrays(
+        path,
+        values=found.values,
+        residuals=found.residuals,
+        converged=found.converged,
+        **{name: value for name, value in certificate.items() if value is not None},
+    )
+    return load(folder, settings)
+
+
+def _solve(
+    matvec: Any,
+    dimension: int,
+    settings: Settings,
+    checkpoint: Checkpoint,
+    asked: Callable[[], bool],
+) -> lanczos.Eigenpairs:
+    try:
+        return lanczos.leading_eigenpairs(
+            matvec,
+            dimension,
+            settings.eigenpairs,
+            key=jax.random.key(settings.seed),
+            state=checkpoint.read(dimension),
+            callback=_Watch(checkpoint, asked),
+            memory=settings.basis_limit,
+        )
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error}; {stability(settings.epochs, settings)}") from error
+
+
+def load(folder: Path, settings: Settings) -> Curvature:
+    """The eigenpairs of a network's folder, as many of them as are asked for.
+
+    Raises:
+        FloatingPointError: SGD is not stable in the steepest direction.
+    """
+    arrays = results.read_arrays(folder / "eigenpairs.npz")
+    vectors = results.read_array(folder / "eigenvectors.npy")
+    parts = (arrays["values"], vectors, arrays["residuals"], arrays["converged"])
+    parts = (part[: settings.eigenpairs] for part in parts)
+    curvature = Curvature(*parts, int(arrays["certificate_identifiable"]))
+    if not curvature.converged.all():
+        _log.warning("%d eigenpairs are not converged", np.sum(~curvature.converged))
+    largest = curvature.values[0]
+    if largest * settings.final_learning_rate >= 2 * (1 + settings.momentum):
+        raise FloatingPointError(
+            f"the largest curvature at the end of training is {largest:.3g}: "
+            f"{stability(settings.epochs, settings)}"
+        )
+    return curvature
+
+
+class _Watch:
+    """Progress bar and checkpoints of a solve."""
+
+    def __init__(self, checkpoint: Checkpoint, asked: Callable[[], bool]):
+        self.checkpoint, self.asked, self.saved = checkpoint, asked, time.monotonic()
+        self.stage = "solve"
+        self.bar = tqdm(desc="eigenpairs", unit="product", mininterval=1)
+
+    def __call__(self, state: lanczos.State, progress: lanczos.Progress) -> None:
+        if progress.stage != self.stage:
+            self.bar.close()
+            self.stage = progress.stage
+            self.bar = tqdm(desc=f"eigenpairs, {self.stage}", unit="product", mininterval=1)
+        self.bar.total = progress.products + progress.remaining
+        self.bar.n = progress.products
+        self.bar.set_postfix_str(f"{progress.converged} of {progress.wanted} converged")
+        stop = self.asked()
+        if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.checkpoint.write(state)
+            self.saved = time.monotonic()
+        if stop:
+            raise KeyboardInterrupt

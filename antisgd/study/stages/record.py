@@ -1,0 +1,291 @@
+"""One analysis period from θ_K with one sampling scheme, recorded along the eigenvectors."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from tqdm import tqdm
+
+from antisgd import heavy_ball, objective, results, sampling, trajectory
+from antisgd.study import interruption
+from antisgd.study.divergence import check_finite
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Settings
+from antisgd.study.stages import train
+
+__all__ = ["Recording", "chunk_steps", "record"]
+
+# Steps whose gradients are held before they are projected: one buffer of so many times d float32,
+# two with exact full gradients. Fewer make the matrix product slower; but no stop is heard within
+# a chunk, and exact full gradients take their time.
+CHUNK_STEPS, EXACT_CHUNK_STEPS = 250, 25
+# An epoch with exact full gradients can take an hour: checkpoints are written within it as well.
+CHECKPOINT_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Period(NamedTuple):
+    """What is recorded and where to.
+
+    Attributes:
+        problem: network, loss and examples.
+        settings: of the study.
+        directions: [k, d].
+        scheme: name of the sampling scheme.
+        key: the network's stream of examples, carried on from training.
+        seed: of the network, for messages.
+        folder: trajectory folder of the scheme.
+        files: name → memory-mapped projections [steps, k], which the steps fill.
+    """
+
+    problem: Problem
+    settings: Settings
+    directions: jax.Array
+    scheme: str
+    key: jax.Array
+    seed: int
+    folder: Path
+    files: dict[str, np.ndarray]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """M."""
+        return -(-self.problem.num_examples // self.settings.batch_size)
+
+
+class Recording(NamedTuple):
+    """One analysis period.
+
+    Attributes:
+        trajectory: weights, velocities and noise along the k directions.
+        anchor_steps: [epochs + 1], epoch boundaries.
+        anchor_gradients: exact P∇L there, [epochs + 1, k].
+        curves: metrics at θ_K and after each epoch, [epochs + 1, curves].
+        full_gradient_error: what remains of the error of the modelled full gradient, [k];
+            zero with exact ones.
+        final: weights at the end, a pytree.
+    """
+
+    trajectory: trajectory.Trajectory
+    anchor_steps: np.ndarray
+    anchor_gradients: np.ndarray
+    curves: np.ndarray
+    full_gradient_error: np.ndarray
+    final: Any
+
+
+def record(
+    problem: Problem,
+    settings: Settings,
+    state: heavy_ball.TrainState,
+    directions: np.ndarray,
+    eigenvalues: np.ndarray,
+    *,
+    scheme: str,
+    folder: Path,
+    seed: int = 0,
+) -> Recording:
+    """Runs and records the analysis period, or goes on from the folder's checkpoint.
+
+    Writes weights.npy (float64, relative to θ_K), velocities.npy, noise.npy and anchors.npz.
+
+    Args:
+        problem: network, loss and examples.
+        settings: of the study.
+        state: where training ended, with its velocity.
+        directions: [k, d].
+        eigenvalues: [k], for the quadratic full gradient.
+        scheme: name of the sampling scheme of this period.
+        folder: trajectory folder of this scheme.
+        seed: of the network: its stream of examples is carried on from training.
+    """
+    M, k = -(-problem.num_examples // settings.batch_size), len(directions)
+    names = ["gradients"] + ["full_gradients"] * settings.exact
+    files = _open(folder, names, (settings.analysis_epochs * M, k))
+    key = train.stream_key(settings, seed)
+    period = Period(problem, settings, jnp.asarray(directions), scheme, key, seed, folder, files)
+    began = state
+    anchors, state = _run(period, state)
+    boundaries = np.arange(settings.analysis_epochs + 1) * M
+    velocities = _velocities(settings, files["gradients"], began, period.directions)
+    weights = trajectory.displacements(velocities)
+    if settings.exact:
+        full, error = files["full_gradients"], np.zeros(k)
+    else:
+        model = trajectory.quadratic_full_gradient(
+            eigenvalues, weights, boundaries, anchors["gradients"]
+        )
+        full, error = model.gradients, model.remaining_error
+    noise = np.asarray(files["gradients"] - full, np.float32)
+    results.write_array(folder / "weights.npy", weights)
+    results.write_array(folder / "velocities.npy", velocities)
+    results.write_array(folder / "noise.npy", noise)
+    results.write_arrays(
+        folder / "anchors.npz", steps=boundaries, full_gradient_error=error, **anchors
+    )
+    path = trajectory.Trajectory(weights, velocities, noise)
+    return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
+
+
+def _velocities(
+    settings: Settings, gradients: np.ndarray, start: heavy_ball.TrainState, directions: jax.Array
+) -> np.ndarray:
+    """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
+    velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
+    projected = trajectory.project(directions, velocity[None])[0]
+    first, beta = train.hyperparameters(settings)
+    rate = float(train.learning_rate_at(settings, settings.epochs, first))
+    found = trajectory.heavy_ball_velocities(gradients, rate, float(beta), np.asarray(projected))
+    return found.astype(np.float32)
+
+
+def chunk_steps(settings: Settings) -> int:
+    """Steps of a chunk of a recording."""
+    return EXACT_CHUNK_STEPS if settings.exact else CHUNK_STEPS
+
+
+def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The files to fill. Where one is missing or of other directions, the period starts anew."""
+    paths = {name: folder / f"{name}.npy" for name in names}
+    if not all(results.holds(path, shape) for path in paths.values()):
+        if (folder / "checkpoint.npz").exists():
+            _log.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
+        for name in ("checkpoint.npz", "checkpoint_within.npz"):
+            (folder / name).unlink(missing_ok=True)
+    return {name: results.open_recording(path, shape) for name, path in paths.items()}
+
+
+def _run(
+    period: Period, state: heavy_ball.TrainState
+) -> tuple[dict[str, np.ndarray], heavy_ball.TrainState]:
+    settings, k = period.settings, len(period.directions)
+    epochs = settings.analysis_epochs
+    anchors = {
+        "gradients": np.zeros((epochs + 1, k), np.float32),
+        "curves": np.zeros((epochs + 1, len(period.problem.curve_names))),
+    }
+    checkpoint = period.folder / "checkpoint.npz"
+    state, anchors, done = results.read_checkpoint(checkpoint, (state, anchors, -1))
+    state = jax.tree.map(jnp.asarray, state)
+    record_epoch, anchor = _record_epoch(period), _anchor(period)
+    words = f"recording {period.scheme}"
+    bar = tqdm(total=epochs, initial=max(int(done), 0), unit="epoch", desc=words)
+    with interruption.postponed() as asked:
+        for epoch in range(int(done) + 1, epochs + 1):
+            if epoch > 0:
+                state = record_epoch(state, epoch, asked)
+                bar.update()
+            anchors["gradients"][epoch], anchors["curves"][epoch] = anchor(state.params)
+            # The last update shows in the loss after it.
+            after = np.atleast_2d(anchors["curves"][epoch, 0])
+            _check_finite(period, after, epoch * period.steps_per_epoch)
+            results.write_checkpoint(checkpoint, (state, anchors, epoch))
+            if asked():
+                break
+    bar.close()
+    return anchors, state
+
+
+def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
+    """Losses [1, steps] from so many steps after θ_K on."""
+    epoch, place = divmod(step, period.steps_per_epoch)
+    settings = period.settings
+    networks = [(period.seed, settings)]
+    check_finite(losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place)
+
+
+def _advance(problem: Problem, settings: Settings) -> Any:
+    def advance(state, schedule, examples, learning_rate, momentum):
+        optimizer = train.optimizer_at(settings, settings.epochs, learning_rate, momentum)
+        full = None
+        if settings.exact:
+            full = partial(_full_gradient, problem.loss, settings.microbatch_size, examples)
+        flat = trajectory.flat_record(full, with_updates=False)
+        return heavy_ball.run_schedule(
+            problem.loss, optimizer, state, schedule, examples, record=flat
+        )
+
+    return advance
+
+
+def _full_gradient(loss: Any, microbatch_size: int, examples: Any, params: Any) -> jax.Array:
+    gradient = objective.full_gradient(loss, params, examples, microbatch_size)
+    return ravel_pytree(gradient)[0]
+
+
+def _anchor(period: Period) -> Any:
+    problem, settings = period.problem, period.settings
+    evaluate = train.evaluators(problem, settings)
+
+    @jax.jit
+    def projected(params, examples, directions):
+        gradient = _full_gradient(problem.loss, settings.microbatch_size, examples, params)
+        return trajectory.project(directions, gradient[None])[0]
+
+    def anchor(params):
+        gradient = projected(params, problem.train, period.directions)
+        curves = evaluate(jax.tree.map(lambda leaf: leaf[None], params))[0]
+        return np.asarray(gradient), curves
+
+    return anchor
+
+
+def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainState]:
+    """Builds the function that runs and records one epoch of the period, numbered from 1."""
+    problem, settings = period.problem, period.settings
+    draw, M, size = _drawn(period), period.steps_per_epoch, chunk_steps(settings)
+    run_chunk = trajectory.make_recorder(_advance(problem, settings))
+    swept = train.hyperparameters(settings)
+    checkpoint = period.folder / "checkpoint_within.npz"
+
+    def record_epoch(state, epoch, asked):
+        schedule, rows = draw(period.key, settings.epochs + epoch - 1), (epoch - 1) * M
+        held, done = results.read_checkpoint(checkpoint, (state, 0))
+        within = rows < int(done) <= rows + M
+        state = jax.tree.map(jnp.asarray, held) if within else state
+        saved = time.monotonic()
+        for row in range(int(done) if within else rows, rows + M, size):
+            here = slice(row - rows, row - rows + size)
+            chunk = jax.tree.map(lambda leaf, here=here: leaf[here], schedule)
+            state, projected = run_chunk(state, chunk, problem.train, period.directions, *swept)
+            _check_finite(period, np.asarray(projected.losses)[None], row)
+            _keep(period.files, projected, row)
+            stop = asked()
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _flush(period.files)
+                results.write_checkpoint(checkpoint, (state, row + len(projected.losses)))
+                saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+        _flush(period.files)
+        return state
+
+    return record_epoch
+
+
+def _drawn(period: Period) -> Any:
+    """(key, epoch) → the schedule of an epoch; the key is an argument, so that seeds share it."""
+    scheme, count = getattr(sampling, period.scheme), period.problem.num_examples
+    return jax.jit(lambda key, epoch: scheme(key, epoch, count, period.settings.batch_size))
+
+
+def _keep(files: dict[str, np.ndarray], projected: trajectory.Projections, row: int) -> None:
+    """Writes a chunk's projections into the files from a row on."""
+    recorded = (projected.gradients, projected.full_gradients)
+    for file, values in zip(files.values(), recorded, strict=False):
+        file[row : row + len(values)] = values
+
+
+def _flush(files: dict[str, np.ndarray]) -> None:
+    """To disk, before a checkpoint says that the rows are there."""
+    for file in files.values():
+        file.flush()

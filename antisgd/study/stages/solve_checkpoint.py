@@ -1,0 +1,61 @@
+"""An eigen-solve on disk, from which it goes on after any stop."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from antisgd import lanczos, results
+
+__all__ = ["Checkpoint"]
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """A solve on disk: the basis as rows of a file that grows, all else as arrays.
+
+    Rows beyond the size that the arrays name are ignored, so that a kill between the two costs
+    the rows alone. A restart makes another basis: it gets another file, and the old one goes once
+    the arrays name the new one.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / "eigenpairs.npz"
+        self.kept, self.generation, self.written = None, 0, 0
+
+    def write(self, state: lanczos.State) -> None:
+        """Appends the rows that are new and replaces the arrays."""
+        if state.kept is not self.kept:
+            self.kept, self.written, self.generation = state.kept, 0, self.generation + 1
+        rows, size = state.basis[0].shape[0], int(state.size)
+        for start in range(self.written - self.written % rows, size, rows):
+            first = max(self.written, start)
+            segment = np.asarray(state.basis[start // rows])[first - start : size - start]
+            results.write_rows(self._rows(), segment, first)
+        self.written = size
+        results.write_arrays(
+            self.path, generation=self.generation, **state._replace(basis=())._asdict()
+        )
+        for path in set(self.folder.glob("basis_*.f32")) - {self._rows()}:
+            path.unlink()
+
+    def read(self, dimension: int) -> lanczos.State | None:
+        """The solve so far; None where there is none, or no whole one, which is said."""
+        arrays = results.whole_arrays(self.path)
+        if arrays is None or "generation" not in arrays:
+            return None
+        del arrays["basis"]
+        self.generation, self.written = int(arrays.pop("generation")), int(arrays["size"])
+        try:
+            basis = results.read_rows(self._rows(), self.written, dimension)
+        except (ValueError, OSError) as error:
+            _log.warning("%s; the solve starts anew", error)
+            return None
+        scalars = {name: one.item() if one.ndim == 0 else one for name, one in arrays.items()}
+        state = lanczos.State(basis=lanczos.segments(basis), **scalars)
+        self.kept = state.kept
+        return state
+
+    def _rows(self) -> Path:
+        return self.folder / f"basis_{self.generation}.f32"

@@ -1,0 +1,43 @@
+"""The stages of a study, the one table that running, resuming, planning and `--stages` share."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["STAGES", "Stage", "names"]
+
+
+class Stage(NamedTuple):
+    """What a stage is called, what it takes and what it leaves.
+
+    Attributes:
+        name: in `--stages`.
+        needs: stages without whose results it is left out.
+        file: that its result lies in, within the folder of a network; '*' stands for a scheme.
+        products: Hessian products that it takes, those of the eigen-solve not counted.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    file: str
+    products: int = 0
+
+    def done(self, folder: Path) -> bool:
+        """Whether a network's folder holds a result of this stage."""
+        return any(folder.glob(self.file))
+
+
+STAGES = (
+    Stage("train", (), "training.npz"),
+    Stage("eigenpairs", ("train",), "eigenpairs.npz"),
+    Stage("analysis", ("train", "eigenpairs"), "trajectory_*/anchors.npz"),
+    Stage("covariance", ("train", "eigenpairs", "analysis"), "covariance.npz"),
+    Stage("discard", ("train", "eigenpairs"), "discard.npz"),
+    Stage("validity", ("eigenpairs", "analysis"), "validity.npz", products=16),
+    Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
+    Stage("figures", ("train",), "report.html"),
+)
+
+
+def names() -> tuple[str, ...]:
+    """All stages, in the order in which they run."""
+    return tuple(stage.name for stage in STAGES)
