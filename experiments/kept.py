@@ -9,18 +9,27 @@ has the main rows of the runs on the paper's pictures, experiments/results/READM
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
-
 from antisgd import results
-from experiments.comparison import with_error
-from experiments.report_texts import caption
+from antisgd.study.findings.rows import with_error
+from antisgd.study.report import caption
+from antisgd.study.settings import setting
+from experiments import cli
+from experiments.paper import CAPTIONED
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("run", None, "Folder of the finished run.")
-flags.DEFINE_string("name", None, "Name of what is kept of it; the folder's by default.")
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A run and its name among the kept ones."""
+
+    run: str | None = setting(None, "Folder of the finished run.", kind=str)
+    name: str | None = setting(
+        None, "Name of what is kept of it; the folder's by default.", kind=str
+    )
+
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
@@ -137,7 +146,7 @@ def _section(place: Path) -> str:
 
 
 def _picture(path: Path) -> str:
-    title = caption(path.stem).title
+    title = caption(path.stem, CAPTIONED).title
     return f"\n**{title}**\n\n![{title}]({path.relative_to(FOLDER)})"
 
 
@@ -171,14 +180,13 @@ def _split(text: str) -> tuple[str, str, str]:
     return before, inside.strip(), after
 
 
-def main(argv: Any) -> None:
+def main(options: Options) -> None:
     """Copies --run, if given, and rewrites the README's tables and the page."""
-    del argv
-    if FLAGS.run:
-        keep(Path(FLAGS.run), FLAGS.name or Path(FLAGS.run).name)
+    if options.run:
+        keep(Path(options.run), options.name or Path(options.run).name)
     write_tables(ROOT / "README.md")
     results.write_text(PAGE, page())
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, Options())

@@ -10,7 +10,19 @@ from antisgd.study.report import CAPTIONS, HEADLINES, Caption
 from antisgd.study.run import Presentation
 from experiments.pictures import Pictures, on_the_papers
 
-__all__ = ["LENET", "RESNET20", "Value", "beside", "lenet", "numbered", "resnet20"]
+__all__ = [
+    "CAPTIONED",
+    "CHOICES",
+    "FIRST_LAYER",
+    "HEADLINED",
+    "LENET",
+    "RESNET20",
+    "Value",
+    "beside",
+    "lenet",
+    "numbered",
+    "resnet20",
+]
 
 Row = Mapping[str, Any]
 
@@ -73,6 +85,18 @@ RESNET20 = {
     "weight_exponent_without_replacement": Value(0.820, 0.0495),
     "velocity_exponent_without_replacement": Value(0.965, 0.0025),
 }
+FIRST_LAYER = {
+    "weight_exponent_pca": Value(1.537, 0.006),
+    "velocity_exponent_pca": Value(1.134, 0.001),
+    "weight_exponent_hessian": Value(1.018, 0.004),
+    "velocity_exponent_hessian": Value(1.017, 0.001),
+}
+# App. J and Fig. 8, beside every choice.
+CHOICES = {
+    f"{key}_{name}": Value(value)
+    for name in ("reference", "over_255", "whole_set", "no_penalty", "half_penalty", "lecun")
+    for key, value in (("above_crossover", 35), ("test_accuracy", 0.63))
+}
 # Rows that make sense beside the paper's LeNet only.
 LENETS = ("best_test_accuracy", "loss_fluctuation_reduction")
 
@@ -99,7 +123,7 @@ RESNET20_FIGURES = FIGURES | {
 
 
 def beside(rows: Rows, values: Mapping[str, Value], settings: Settings, pictures: Pictures) -> Rows:
-    """The rows with the paper's values, where the run is on its pictures and made the same thing."""
+    """The rows with the paper's values, where the run is on its pictures and did the same."""
     if not on_the_papers(pictures):
         return rows
     made = []
@@ -110,6 +134,13 @@ def beside(rows: Rows, values: Mapping[str, Value], settings: Settings, pictures
             row = row | {"paper": known.value, "paper_error": known.error, "note": note}
         made.append(row)
     return made
+
+
+def only_on_its_pictures(rows: Rows, pictures: Pictures) -> Rows:
+    """Rows that have their values of the paper already, which go where the pictures are others."""
+    if on_the_papers(pictures):
+        return rows
+    return [row | {"paper": None, "paper_error": None} for row in rows]
 
 
 def numbered(panels: Panels, numbers: Mapping[str, str]) -> Panels:

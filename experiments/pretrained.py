@@ -7,18 +7,14 @@ Takes the first network of the run folder's training.npz.
 """
 
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 
 from antisgd import models, pretrained, results
-from experiments import kept
+from experiments import cli, kept
 
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(kept)
 PICTURES = {"cifar10": (1, 32, 32, 3), "digits": (1, 8, 8, 1)}
 
 
@@ -55,11 +51,12 @@ def keep(run: Path, name: str, place: Path) -> None:
     results.write_json(place / f"{name}.json", record)
 
 
-def main(argv: Any) -> None:
-    """Keeps the network of --run as --name."""
-    del argv
-    keep(Path(FLAGS.run), FLAGS.name, Path(pretrained.__file__).parent)
+def main(options: kept.Options) -> None:
+    """Keeps the network of a run under a name."""
+    if not (options.run and options.name):
+        raise ValueError("give --run, the folder of a finished training, and --name")
+    keep(Path(options.run), options.name, Path(pretrained.__file__).parent)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, kept.Options())

@@ -15,20 +15,27 @@ import itertools
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from absl import app, flags
+from typing import NamedTuple
 
 from antisgd import results
+from antisgd.study.settings import check_bounds, setting
+from experiments import cli
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("module", "experiments.lenet", "Experiment.")
-flags.DEFINE_multi_string("grid", [], "flag=value,value,... Repeat for more dimensions.")
-flags.DEFINE_string("with_flags", "", "Further flags of every point, in quotes.")
-flags.DEFINE_string("sweep_dir", "runs/sweep", "Folder of the run folders.")
-flags.DEFINE_enum("engine", "here", ["here", "local", "slurm"], "Where the points run.")
-flags.DEFINE_float("hours", 24.0, "Time limit of a job (local, slurm).")
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is swept, where and how."""
+
+    module: str = setting("experiments.lenet", "Experiment.")
+    grid: tuple[str, ...] = setting(
+        (), "flag=value,value,... Repeat for more dimensions.", repeat=True
+    )
+    with_flags: str = setting("", "Further flags of every point, in quotes.")
+    sweep_dir: str = setting("runs/sweep", "Folder of the run folders.")
+    engine: str = setting("here", "Where the points run.", choices=("here", "local", "slurm"))
+    hours: float = setting(24.0, "Time limit of a job (local, slurm).")
 
 
 class Point(NamedTuple):
@@ -114,19 +121,16 @@ def table(made: list[Point]) -> str:
     return text.getvalue()
 
 
-def main(argv: Any) -> None:
+def main(options: Options) -> None:
     """Runs what is not finished, then writes table.csv over all points."""
-    del argv
-    sweep_dir = Path(FLAGS.sweep_dir)
-    try:
-        made = points(FLAGS.module, FLAGS.grid, FLAGS.with_flags, sweep_dir)
-        waiting = [point for point in made if not finished(point)]
-        if FLAGS.engine == "here":
-            run_here(waiting)
-        else:
-            run_submitted(waiting, FLAGS.engine, sweep_dir, FLAGS.hours)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    check_bounds(options)
+    sweep_dir = Path(options.sweep_dir)
+    made = points(options.module, list(options.grid), options.with_flags, sweep_dir)
+    waiting = [point for point in made if not finished(point)]
+    if options.engine == "here":
+        run_here(waiting)
+    else:
+        run_submitted(waiting, options.engine, sweep_dir, options.hours)
     results.write_text(sweep_dir / "table.csv", table(made))
     missing = [point.folder.name for point in made if not finished(point)]
     print(f"{len(made) - len(missing)} of {len(made)} points are in {sweep_dir / 'table.csv'}")
@@ -135,4 +139,4 @@ def main(argv: Any) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, Options())

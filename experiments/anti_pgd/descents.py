@@ -4,6 +4,7 @@ white and with anti-correlated noise. All seeds of one way are trained side by s
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +13,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
 from antisgd import ensemble, heavy_ball, injection, objective, results, sampling
-from experiments import analysis, interruption, training
-
-FLAGS = flags.FLAGS
+from antisgd.study import Problem, Settings, interruption
+from antisgd.study.conditions import conditions_of
+from antisgd.study.divergence import check_finite
+from antisgd.study.settings import setting
+from antisgd.study.stages import train as training
 
 REFERENCE = "without_replacement"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injected:
+    """The noise that is injected, and how long networks settle without any."""
+
+    settle_epochs: int = setting(
+        20,
+        "Epochs without noise that lead to the minimum; as many with noise go "
+        "before the recorded ones.",
+        least=1,
+    )
+    strong_factor: float = setting(
+        100.0,
+        "Standard deviation of the strong anti-correlated noise over that of the matched one.",
+        least=0.0,
+    )
 
 
 class Method(NamedTuple):
@@ -71,30 +90,30 @@ MINIBATCHES = ("without_replacement", "with_replacement")
 INJECTED = ("white_noise", "anti_correlated_noise", "strong_noise")
 
 
-def optimizer_of(noise: Any, epoch: Any, key: jax.Array, deviation: Any):
+def optimizer_of(settings: Settings, noise: Any, epoch: Any, key: jax.Array, deviation: Any):
     """The noise of a `Method`, if it adds any, and heavy ball with the epoch's learning rate."""
-    descent = training.optimizer_at(epoch, *training.hyperparameters())
+    descent = training.optimizer_at(settings, epoch, *training.hyperparameters(settings))
     return descent if noise is None else optax.chain(noise(key, deviation), descent)
 
 
-def noise_keys(phase: int) -> jax.Array:
+def noise_keys(settings: Settings, phase: int) -> jax.Array:
     """Keys of every seed's examples and injected noise in a phase of its own, [seeds]."""
-    _, streams = ensemble.network_keys(FLAGS.seed, FLAGS.seeds)
+    _, streams = ensemble.network_keys(settings.seed, settings.seeds)
     return jax.vmap(lambda key: jax.random.fold_in(key, phase))(streams)
 
 
-def initial_params(problem: training.Problem) -> Any:
+def initial_params(problem: Problem, settings: Settings) -> Any:
     """Where all methods of a seed start, every leaf [seeds, …]."""
-    return jax.vmap(problem.init)(ensemble.network_keys(FLAGS.seed, FLAGS.seeds)[0])
+    return jax.vmap(problem.init)(ensemble.network_keys(settings.seed, settings.seeds)[0])
 
 
-def gradient_variance(problem: training.Problem) -> Callable[[Any], np.ndarray]:
+def gradient_variance(problem: Problem, settings: Settings) -> Callable[[Any], np.ndarray]:
     """Builds params [seeds, …] -> tr C₀/d [seeds], C₀ the per-example gradients' covariance.
 
     A minibatch's noise has per weight R(0) times that variance in the mean, where the sampling
     scheme decides on R(0) (Sec. 2; `theory.Noise.variance`).
     """
-    N, size = problem.num_examples, min(FLAGS.microbatch_size, problem.num_examples)
+    N, size = problem.num_examples, min(settings.microbatch_size, problem.num_examples)
 
     def square(params, example):
         alone = jax.tree.map(lambda leaf: leaf[None], example)
@@ -107,17 +126,17 @@ def gradient_variance(problem: training.Problem) -> Callable[[Any], np.ndarray]:
         return (squares.sum() - N * jnp.vdot(mean, mean)) / (N - 1) / mean.size
 
     measure = jax.jit(lambda params, examples: jax.lax.map(lambda p: one(p, examples), params))
-    return lambda params: np.asarray(measure(params, problem.dataset.train))
+    return lambda params: np.asarray(measure(params, problem.train))
 
 
 @cache
-def _epoch_of(loss: heavy_ball.Loss, noise: Any) -> Any:
+def _epoch_of(loss: heavy_ball.Loss, settings: Settings, noise: Any) -> Any:
     """The jitted function that carries all seeds through one epoch; schedules are data."""
 
     @jax.jit
     def run_epoch(states, schedules, keys, deviations, epoch, examples):
         def one(state, schedule, key, deviation):
-            optimizer = optimizer_of(noise, epoch, key, deviation)
+            optimizer = optimizer_of(settings, noise, epoch, key, deviation)
             return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
 
         return jax.vmap(one)(states, schedules, keys, deviations)
@@ -126,7 +145,8 @@ def _epoch_of(loss: heavy_ball.Loss, noise: Any) -> Any:
 
 
 def descend(
-    problem: training.Problem,
+    problem: Problem,
+    settings: Settings,
     name: str,
     params: Any,
     deviations: np.ndarray,
@@ -138,7 +158,8 @@ def descend(
     """Carries all seeds from rest through the epochs of a phase, or on from the checkpoint.
 
     Args:
-        problem: model, loss and pictures.
+        problem: network, loss and pictures.
+        settings: of the experiment.
         name: of `METHODS`.
         params: where to start, every leaf [seeds, …].
         deviations: σ of injected noise, [seeds, epochs]: its length says how many epochs.
@@ -149,26 +170,41 @@ def descend(
     Raises:
         FloatingPointError: a loss became infinite or NaN.
     """
-    method, keys, first = METHODS[name], noise_keys(phase), FLAGS.epochs * bool(phase)
-    states = jax.vmap(
-        lambda p, key: heavy_ball.init(optimizer_of(method.noise, 0, key, jnp.float32(0)), p)
-    )(params, keys)
-    deviations, epochs, done = np.array(deviations, np.float32), deviations.shape[1], 0
-    states, deviations, done = results.read_checkpoint(checkpoint, (states, deviations, 0))
-    states = jax.tree.map(jnp.asarray, states)
-    draw = _schedules(method, problem.num_examples)
-    run_epoch = _epoch_of(problem.loss, method.noise)
+    method, keys = METHODS[name], noise_keys(settings, phase)
+    silent = partial(optimizer_of, settings, method.noise, 0)
+    states = jax.vmap(lambda p, key: heavy_ball.init(silent(key, jnp.float32(0)), p))(params, keys)
+    deviations = np.array(deviations, np.float32)
+    start = results.read_checkpoint(checkpoint, (states, deviations, 0))
+    return _epochs(problem, settings, method, start, checkpoint, phase=phase, measure=measure)
+
+
+def _epochs(
+    problem: Problem,
+    settings: Settings,
+    method: Method,
+    start: tuple[heavy_ball.TrainState, np.ndarray, Any],
+    checkpoint: Path,
+    *,
+    phase: int,
+    measure: Callable[[Any], np.ndarray] | None,
+) -> Descent:
+    states, deviations, done = start
+    states, epochs = jax.tree.map(jnp.asarray, states), deviations.shape[1]
+    keys, first = noise_keys(settings, phase), settings.epochs * bool(phase)
+    draw = _schedules(method, problem.num_examples, settings.batch_size)
+    run_epoch = _epoch_of(problem.loss, settings, method.noise)
+    networks = [(seed, settings) for seed in range(settings.seeds)]
     bar = tqdm(range(int(done), epochs), checkpoint.stem, epochs, initial=int(done), unit="epoch")
-    saved = time.monotonic()
+    saved, steps = time.monotonic(), -(-problem.num_examples // settings.batch_size)
     with interruption.postponed() as asked:
         for epoch in bar:
             if measure is not None:
                 deviations[:, epoch] = measure(states.params)
             schedules, now = draw(keys, first + epoch), first + epoch
             states, losses = run_epoch(
-                states, schedules, keys, deviations[:, epoch], now, problem.dataset.train
+                states, schedules, keys, deviations[:, epoch], now, problem.train
             )
-            training.check_finite(np.asarray(losses), now, problem.steps_per_epoch)
+            check_finite(np.asarray(losses), now, steps, networks)
             bar.set_postfix_str(f"loss {losses.mean():.3g}")
             ending = epoch == epochs - 1 or asked()
             if ending or time.monotonic() - saved > training.CHECKPOINT_SECONDS:
@@ -179,50 +215,61 @@ def descend(
     return Descent(states, deviations)
 
 
-def _schedules(method: Method, num_examples: int) -> Any:
+def _schedules(method: Method, num_examples: int, batch_size: int) -> Any:
     """(keys [seeds], epoch) -> every seed's schedule of the epoch, jitted."""
     return jax.jit(
         jax.vmap(
-            lambda key, epoch: method.scheme(key, epoch, num_examples, FLAGS.batch_size),
+            lambda key, epoch: method.scheme(key, epoch, num_examples, batch_size),
             in_axes=(0, None),
         )
     )
 
 
-def train(problem: training.Problem, folder: Path) -> dict[str, Descent]:
+def train(
+    problem: Problem, settings: Settings, injected: Injected, folder: Path
+) -> dict[str, Descent]:
     """Trains every method from the same initial weights, --epochs epochs of ceil(N/S) steps.
 
     Injected noise has in every epoch the per-weight variance that the minibatches of the same
     seed's run without replacement had at the epoch's start: matched noise. The strong noise has
     --strong_factor times its standard deviation.
     """
-    silent, variance = np.zeros((FLAGS.seeds, FLAGS.epochs)), gradient_variance(problem)
+    silent = np.zeros((settings.seeds, settings.epochs))
+    variance = gradient_variance(problem, settings)
     trained = {}
     for name in METHODS:
         given = trained[REFERENCE].deviations if name in INJECTED else silent
-        given = given * (FLAGS.strong_factor if METHODS[name].strong else 1)
+        given = given * (injected.strong_factor if METHODS[name].strong else 1)
         trained[name] = descend(
-            problem, name, initial_params(problem), given,
+            problem, settings, name, initial_params(problem, settings), given,
             folder / "checkpoints" / f"train_{name}.npz",
-            measure=_deviation(name, problem.num_examples, variance),
+            measure=_deviation(name, problem.num_examples, settings, variance),
         )  # fmt: skip
     return trained
 
 
-def _deviation(name: str, num_examples: int, variance: Callable[[Any], np.ndarray]) -> Any:
+def _deviation(
+    name: str, num_examples: int, settings: Settings, variance: Callable[[Any], np.ndarray]
+) -> Any:
     """params -> σ [seeds] of a minibatch method's noise; None for methods of full batches."""
     if name not in MINIBATCHES:
         return None
-    share = analysis.noise_law(name, num_examples).variance
+    share = conditions_of(num_examples, settings).noise_law(name).variance
     return lambda params: np.sqrt(share * variance(params))
 
 
-def settle(problem: training.Problem, trained: dict[str, Descent], folder: Path) -> dict[str, Any]:
+def settle(
+    problem: Problem,
+    settings: Settings,
+    injected: Injected,
+    trained: dict[str, Descent],
+    folder: Path,
+) -> dict[str, Any]:
     """The minimum below every network: --settle_epochs epochs of full batches without noise."""
-    silent = np.zeros((FLAGS.seeds, FLAGS.settle_epochs))
+    silent = np.zeros((settings.seeds, injected.settle_epochs))
     return {
         name: descend(
-            problem, "full_batch", one.states.params, silent,
+            problem, settings, "full_batch", one.states.params, silent,
             folder / "checkpoints" / f"settle_{name}.npz", phase=1,
         ).states.params
         for name, one in trained.items()

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
 from antisgd import heavy_ball, hessian, objective, results, statistics, theory, trajectory
-from experiments import anti_pgd_training as ways
-from experiments import curvature, training
-
-FLAGS = flags.FLAGS
+from antisgd.study import Problem, Settings
+from antisgd.study.divergence import check_finite
+from antisgd.study.stages import eigenpairs
+from antisgd.study.stages import train as training
+from experiments.anti_pgd import descents as ways
 
 # Random vectors for the trace outside of the eigenvectors found, a Hessian product each.
 PROBES = 16
@@ -28,7 +28,7 @@ class Minima(NamedTuple):
     """One method's networks at their minima.
 
     Attributes:
-        curves: train and test loss and accuracy as `training.CURVES`, [seeds, 4].
+        curves: metrics as the problem names its curves, [seeds, curves].
         eigenvalues: of the Hessian of the training loss, largest first, [seeds, k].
         trace: of that Hessian without the penalty's constant part, [seeds].
         trace_error: standard error of the trace by its random vectors, [seeds].
@@ -58,39 +58,41 @@ class Window(NamedTuple):
     white: theory.WindowVariances
 
 
-def examine(problem: training.Problem, params: Any, folder: Path, name: str) -> Minima:
+def examine(problem: Problem, settings: Settings, params: Any, folder: Path, name: str) -> Minima:
     """Accuracy, leading eigenpairs and trace of the Hessian of all seeds' minima; resumable."""
-    curves = training.evaluators(problem)(params)
+    curves = training.evaluators(problem, settings)(params)
     found = []
-    for seed in range(FLAGS.seeds):
+    for seed in range(settings.seeds):
         place, one = folder / f"{name}_{seed}", jax.tree.map(lambda leaf, i=seed: leaf[i], params)
-        pairs = curvature.find(problem, one, place)
+        pairs = eigenpairs.find(problem, settings, one, place)
         if not (place / "trace.npz").exists():
-            results.write_arrays(place / "trace.npz", **_trace(problem, one, pairs, seed))
+            results.write_arrays(place / "trace.npz", **_trace(problem, settings, one, pairs, seed))
         found.append({"eigenvalues": pairs.values} | results.read_arrays(place / "trace.npz"))
     return Minima(curves, **{key: np.stack([one[key] for one in found]) for key in found[0]})
 
 
-def _trace(problem: training.Problem, params: Any, pairs: Any, seed: int) -> dict[str, np.ndarray]:
+def _trace(
+    problem: Problem, settings: Settings, params: Any, pairs: Any, seed: int
+) -> dict[str, np.ndarray]:
     """tr H = Σ λ_i + E z'PHPz with random signs z and P off the eigenvectors found.
 
     The penalty adds 2c for every kernel weight, whatever the network: that part is left out. All
     methods of a seed share the vectors, so that some of their error cancels in the differences.
     """
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.dataset.train, microbatch_size=FLAGS.microbatch_size
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
     )
-    V, key = jnp.asarray(pairs.vectors), jax.random.fold_in(jax.random.key(FLAGS.seed), seed)
+    V, key = jnp.asarray(pairs.vectors), jax.random.fold_in(jax.random.key(settings.seed), seed)
     z = jax.random.rademacher(key, (PROBES, problem.dimension), jnp.float32)
     z = z - trajectory.project(V.T, trajectory.project(V, z))
     rest = np.asarray(_quadratic_forms(matvec, z), np.float64)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
     gradient = objective.full_gradient(
-        problem.loss, params, problem.dataset.train, FLAGS.microbatch_size
+        problem.loss, params, problem.train, settings.microbatch_size
     )
     return {
-        "trace": pairs.values.sum() + rest.mean() - 2 * FLAGS.weight_decay * kernels,
+        "trace": pairs.values.sum() + rest.mean() - problem.noiseless_curvature * kernels,
         "trace_error": rest.std(ddof=1) / np.sqrt(PROBES),
         "gradient": np.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))),
     }
@@ -103,40 +105,51 @@ def _quadratic_forms(matvec: Any, z: jax.Array) -> jax.Array:
 
 
 def windows(
-    problem: training.Problem, params: Any, deviations: np.ndarray, folder: Path, name: str
+    problem: Problem,
+    settings: Settings,
+    injected: ways.Injected,
+    params: Any,
+    deviations: np.ndarray,
+    folder: Path,
+    name: str,
 ) -> list[Window]:
     """Injects noise at the minima and records --analysis_epochs along the eigenvectors.
 
     The noise is on for --settle_epochs before, so that the recorded directions are stationary.
 
     Args:
-        problem: model, loss and pictures.
+        problem: network, loss and pictures.
+        settings: of the experiment.
+        injected: for the epochs before.
         params: the minima, every leaf [seeds, …].
         deviations: σ, [seeds].
         folder: of the run.
         name: of the noise.
     """
-    levels = np.repeat(deviations[:, None], FLAGS.settle_epochs, axis=1)
+    levels = np.repeat(deviations[:, None], injected.settle_epochs, axis=1)
     checkpoint = folder / "checkpoints" / f"shake_{name}.npz"
-    states = ways.descend(problem, name, params, levels, checkpoint, phase=2).states
-    record = trajectory.make_recorder(_advance(problem, name))
+    states = ways.descend(problem, settings, name, params, levels, checkpoint, phase=2).states
+    record = trajectory.make_recorder(_advance(problem, settings, name))
     found = []
-    for seed in range(FLAGS.seeds):
+    for seed in range(settings.seeds):
         place, sigma = folder / f"{name}_{seed}", float(deviations[seed])
-        pairs, path = curvature.load(place), folder / f"{name}_{seed}" / "velocities.npy"
+        pairs, path = eigenpairs.load(place, settings), place / "velocities.npy"
         if not path.exists():
             state = jax.tree.map(lambda leaf, i=seed: leaf[i], states)
-            noise = (ways.noise_keys(2)[seed], jnp.float32(sigma))
-            velocities = _record(problem, record, state, noise, jnp.asarray(pairs.vectors))
+            noise = (ways.noise_keys(settings, 2)[seed], jnp.float32(sigma))
+            velocities = _record(
+                problem, (seed, settings), record, state, noise, jnp.asarray(pairs.vectors)
+            )
             results.write_array(path, velocities)
-        found.append(compare(pairs.values, np.load(path), sigma, LAWS[name]))
+        found.append(compare(pairs.values, np.load(path), sigma, LAWS[name], settings))
     return found
 
 
-def _advance(problem: training.Problem, name: str) -> Any:
+def _advance(problem: Problem, settings: Settings, name: str) -> Any:
     def advance(state: heavy_ball.TrainState, schedule: Any, examples: Any):
         pictures, key, deviation = examples
-        optimizer = ways.optimizer_of(ways.METHODS[name].noise, FLAGS.epochs, key, deviation)
+        noise = ways.METHODS[name].noise
+        optimizer = ways.optimizer_of(settings, noise, settings.epochs, key, deviation)
         flat = trajectory.flat_record()
         return heavy_ball.run_schedule(
             problem.loss, optimizer, state, schedule, pictures, record=flat
@@ -145,20 +158,31 @@ def _advance(problem: training.Problem, name: str) -> Any:
     return advance
 
 
-def _record(problem, record, state, noise, directions) -> np.ndarray:
+def _record(
+    problem: Problem,
+    network: tuple[int, Settings],
+    record: Any,
+    state: Any,
+    noise: Any,
+    directions: jax.Array,
+) -> np.ndarray:
     """Velocities along the directions, float32 [T, k], one epoch of steps at a time."""
-    schedule = ways.full_batches(None, 0, problem.num_examples, FLAGS.batch_size)
+    schedule = ways.full_batches(None, 0, problem.num_examples, network[1].batch_size)
     velocities = []
-    for epoch in tqdm(range(FLAGS.analysis_epochs), "recording", unit="epoch"):
-        state, projected = record(state, schedule, (problem.dataset.train, *noise), directions)
-        losses = np.asarray(projected.losses)[None]
-        training.check_finite(losses, FLAGS.epochs + epoch, problem.steps_per_epoch)
+    for epoch in tqdm(range(network[1].analysis_epochs), "recording", unit="epoch"):
+        state, projected = record(state, schedule, (problem.train, *noise), directions)
+        losses, steps = np.asarray(projected.losses)[None], len(schedule.indices)
+        check_finite(losses, network[1].epochs + epoch, steps, [network])
         velocities.append(np.asarray(projected.updates))
     return np.concatenate(velocities)
 
 
 def compare(
-    eigenvalues: np.ndarray, velocities: np.ndarray, deviation: float, law: theory.Noise
+    eigenvalues: np.ndarray,
+    velocities: np.ndarray,
+    deviation: float,
+    law: theory.Noise,
+    settings: Settings,
 ) -> Window:
     """Measured variances of a window beside theory, per noise variance σ²; drops λ ≤ 0."""
     positive = eigenvalues > 0
@@ -170,7 +194,7 @@ def compare(
     measured = statistics.Fluctuations(weight / deviation**2, velocity / deviation**2, time)
     expected, white = (
         theory.window_variances(
-            eigenvalues, training.final_learning_rate(), FLAGS.momentum, one, len(velocities),
+            eigenvalues, settings.final_learning_rate, settings.momentum, one, len(velocities),
             aligned=False,
         )
         for one in (law, theory.with_replacement())

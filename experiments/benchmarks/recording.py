@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd import data, heavy_ball, models, objective, sampling, trajectory
+from antisgd.study.stages.record import CHUNK_STEPS
 from experiments.benchmarks.training import BATCH_SIZE, LEARNING_RATE, MOMENTUM, take_turns
-from experiments.recording import CHUNK_STEPS
 
 
 def main() -> None:

@@ -15,135 +15,147 @@ epochs.
 
 import hashlib
 import shutil
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
 from antisgd import models, results
-from experiments import (
-    analysis,
-    comparison,
-    curvature,
-    plan,
-    recording,
-    report,
-    start,
-    training,
-)
-from experiments import flags as shared
-from experiments import hyperparameters_summary as summary
-from experiments.hyperparameters_summary import Setting
+from antisgd.study import Place, Problem, Settings, preflight
+from antisgd.study.conditions import conditions_of
+from antisgd.study.settings import setting
+from antisgd.study.stages import analysis, eigenpairs, record, train
+from experiments import cli, outcome, paper, pictures
+from experiments.hyperparameters import summary
+from experiments.hyperparameters.summary import Point
 
-FLAGS = flags.FLAGS
-shared.define(default_output_dir="runs/hyperparameters")
-FLAGS.set_default("seeds", 5)
-FLAGS.set_default("batch_size", 64)
-FLAGS.set_default("eigenpairs", 2000)
-FLAGS.set_default("sampling", ["without_replacement"])
-# The scales of App. I are those of weights and velocities: a million exact full gradients would
-# change only the noise beside them.
-FLAGS.set_default("full_gradient", "quadratic")
-flags.DEFINE_list(
-    "learning_rates", ["0.005", "0.01", "0.02", "0.03", "0.04"],
-    "Eta of the first epoch, varied at --momentum and --batch_size.",
-)  # fmt: skip
-flags.DEFINE_list(
-    "momenta", ["0", "0.5", "0.75", "0.9", "0.95"],
-    "Beta, varied at --momenta_learning_rate and --batch_size.",
-)  # fmt: skip
-flags.DEFINE_list(
-    "batch_sizes", ["32", "50", "64", "100", "128"],
-    "S, varied at --learning_rate and --momentum.",
-)  # fmt: skip
-flags.DEFINE_float("momenta_learning_rate", 0.02, "Eta of the first epoch where beta is varied.")
-
-REGIME = "without_replacement"
+SCHEME = "without_replacement"
 LISTS = ("learning_rates", "momenta", "batch_sizes")
 
 
-def main(argv: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Varied:
+    """The values of each hyper-parameter."""
+
+    learning_rates: tuple[float, ...] = setting(
+        (0.005, 0.01, 0.02, 0.03, 0.04),
+        "Eta of the first epoch, varied at --momentum and --batch_size.",
+        of=float,
+    )
+    momenta: tuple[float, ...] = setting(
+        (0, 0.5, 0.75, 0.9, 0.95),
+        "Beta, varied at --momenta_learning_rate and --batch_size.",
+        of=float,
+    )
+    batch_sizes: tuple[int, ...] = setting(
+        (32, 50, 64, 100, 128), "S, varied at --learning_rate and --momentum.", of=int
+    )
+    momenta_learning_rate: float = setting(0.02, "Eta of the first epoch where beta is varied.")
+
+
+# The scales of App. I are those of weights and velocities: a million exact full gradients would
+# change only the noise beside them.
+OPTIONS = cli.options(
+    "hyperparameters", Varied(), seeds=5, batch_size=64, eigenpairs=2000, sampling=(SCHEME,),
+    full_gradient="quadratic", analysis_seeds=None,
+)  # fmt: skip
+
+
+def main(settings: Settings, chosen: pictures.Pictures, place: Place, own: Varied) -> None:
     """All settings, those of one batch size after those of the other."""
-    del argv
-    FLAGS.set_default("analysis_seeds", FLAGS.seeds)
-    varied = grid()
-    settings = list(dict.fromkeys(chain(*varied.values())))
-    problem, folder = _start(settings)
-    if FLAGS.plan:
-        return
-    done = {one: kept for one in settings if (kept := _kept(folder, one))}
-    for batch_size in dict.fromkeys(one.batch_size for one in settings):
-        group = [one for one in settings if one.batch_size == batch_size]
-        _train(problem, group, folder)
-        for setting in group:
-            done[setting] = _measured(problem, setting, folder)
-            rows = summary.rows(folder, problem, varied, done)
+    if settings.analysis_seeds is None:
+        settings = replace(settings, analysis_seeds=settings.seeds)
+    varied = grid(settings, own)
+    points = list(dict.fromkeys(chain(*varied.values())))
+    _check(settings, points)
+    problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
+    _check_batches(problem, points)
+    # The most steps an epoch: the settings say what the largest recording needs.
+    shown = min((one.of(settings) for one in points), key=lambda one: one.batch_size)
+    print(f"{len(points)} settings x {settings.seeds} seeds", flush=True)
+    opened = preflight.opened(
+        problem, shown, place, work=work(settings, points, place),
+        may_grow=("analysis_seeds", *LISTS), config=_config(settings, own),
+    )  # fmt: skip
+    with opened as folder:
+        if folder is not None:
+            _run(problem, settings, chosen, varied, folder)
+
+
+def _run(
+    problem: Problem,
+    settings: Settings,
+    chosen: pictures.Pictures,
+    varied: dict[str, list[Point]],
+    folder: Path,
+) -> None:
+    points = list(dict.fromkeys(chain(*varied.values())))
+    done = {one: kept for one in points if (kept := _kept(folder, settings, one))}
+    for batch_size in dict.fromkeys(one.batch_size for one in points):
+        group = [one for one in points if one.batch_size == batch_size]
+        _train(problem, settings, group, folder)
+        for point in group:
+            done[point] = _measured(problem, settings, point, folder)
+            rows = summary.rows(folder, problem, settings, varied, done)
+            rows = paper.only_on_its_pictures(rows, chosen)
             results.write_json(folder / "summary.json", rows)
-    summary.draw(folder, problem, varied, done)
-    results.write_text(folder / "report.html", report.render(folder))
-    print(comparison.table(rows))
+    outcome.write(folder, rows, summary.panels(problem, settings, varied, done))
 
 
-def grid() -> dict[str, list[Setting]]:
+def grid(settings: Settings, own: Varied) -> dict[str, list[Point]]:
     """The settings in which each hyper-parameter takes its values, some of them in two lists.
 
     Raises:
-        ValueError: no value, or one that is not a number; names the flag.
+        ValueError: no value; names the flag.
     """
-    base = Setting(FLAGS.learning_rate, FLAGS.momentum, FLAGS.batch_size)
-    other = base._replace(learning_rate=FLAGS.momenta_learning_rate)
+    for name in LISTS:
+        if not getattr(own, name):
+            raise ValueError(f"--{name} is empty: give at least one value")
+    base = Point(settings.learning_rate, settings.momentum, settings.batch_size)
+    other = base._replace(learning_rate=own.momenta_learning_rate)
     return {
-        "learning_rate": [base._replace(learning_rate=x) for x in _numbers("learning_rates")],
-        "momentum": [other._replace(momentum=x) for x in _numbers("momenta")],
-        "batch_size": [base._replace(batch_size=x) for x in _numbers("batch_sizes", int)],
+        "learning_rate": [base._replace(learning_rate=x) for x in own.learning_rates],
+        "momentum": [other._replace(momentum=x) for x in own.momenta],
+        "batch_size": [base._replace(batch_size=x) for x in own.batch_sizes],
     }
 
 
-def _numbers(flag: str, kind: type = float) -> list[Any]:
-    try:
-        values = [kind(text) for text in FLAGS[flag].value]
-    except ValueError as error:
-        raise ValueError(f"--{flag}: {error}") from error
-    if not values:
-        raise ValueError(f"--{flag} is empty: give at least one value")
-    return values
+def _config(settings: Settings, own: Varied) -> dict:
+    """The lists as a command line gives them, beside the settings they are varied around."""
+    lists = {name: [f"{x:g}" for x in getattr(own, name)] for name in LISTS}
+    return settings.to_json() | lists | {"momenta_learning_rate": own.momenta_learning_rate}
 
 
-def _start(settings: list[Setting]) -> tuple[training.Problem, Path]:
+def _check(settings: Settings, points: Sequence[Point]) -> None:
     """Refuses what cannot be before anything is computed."""
-    if FLAGS.sampling != [REGIME]:
-        raise ValueError(f"--sampling: the scales of App. I are those of {REGIME}")
-    if not FLAGS.analysis_seeds:
+    if settings.sampling != (SCHEME,):
+        raise ValueError(f"--sampling: the scales of App. I are those of {SCHEME}")
+    if not settings.analysis_seeds:
         raise ValueError("--analysis_seeds=0 leaves no network to analyse: give 1 or more")
-    lists = {name: FLAGS[name].value for name in LISTS}
-    config = shared.settings() | lists | {"momenta_learning_rate": FLAGS.momenta_learning_rate}
-    largest, smallest = (end(settings, key=lambda one: one.batch_size) for end in (max, min))
-    for setting in [*settings, largest]:
-        _use(setting)
-        shared.check()
-    training.load_problem(models.lenet(), weight_decay=FLAGS.weight_decay)
-    # The most steps an epoch: every flag now says what the largest recording needs.
-    _use(smallest)
-    print(f"{len(settings)} settings x {FLAGS.seeds} seeds", flush=True)
-    return start.start(
-        models.lenet(), work=partial(work, settings), may_grow=("analysis_seeds", *LISTS), **config
-    )
+    for point in points:
+        point.of(settings).check()
 
 
-def work(settings: list[Setting], problem: training.Problem, folder: Path) -> plan.Work:
+def _check_batches(problem: Problem, points: Sequence[Point]) -> None:
+    largest = max(one.batch_size for one in points)
+    if problem.num_examples < largest:
+        raise ValueError(
+            f"--batch_size={largest} is larger than the {problem.num_examples} training examples"
+        )
+
+
+def work(settings: Settings, points: Sequence[Point], place: Place) -> preflight.Work:
     """One period of one network lies on disk at a time."""
-    del problem
-    seeds = range(FLAGS.analysis_seeds)
-    places = [folder / one.folder / f"seed_{seed}" for one in settings for seed in seeds]
-    left = sum(plan.missing(place / "analysis.npz") for place in places)
-    untrained = sum(plan.missing(_checkpoint(folder, one)) for one in settings)
-    return plan.Work(
-        pairs=FLAGS.eigenpairs,
-        directions=FLAGS.eigenpairs,
+    seeds, folder = range(settings.analysis_seeds), place.folder
+    places = [folder / one.folder / f"seed_{seed}" for one in points for seed in seeds]
+    left = sum(place.missing(one / "analysis.npz") for one in places)
+    untrained = sum(place.missing(_checkpoint(folder, one)) for one in points)
+    return preflight.Work(
+        pairs=settings.eigenpairs,
+        directions=settings.eigenpairs,
         periods=1,
         train=untrained,
         solves=left,
@@ -153,71 +165,65 @@ def work(settings: list[Setting], problem: training.Problem, folder: Path) -> pl
     )
 
 
-def _use(setting: Setting) -> None:
-    """The stages read their hyper-parameters from the flags."""
-    FLAGS.learning_rate, FLAGS.momentum, FLAGS.batch_size = setting
-
-
-def _train(problem: training.Problem, group: list[Setting], folder: Path) -> None:
+def _train(problem: Problem, settings: Settings, group: list[Point], folder: Path) -> None:
     """Trains those settings of one batch size that are not yet, side by side."""
     untrained = [one for one in group if not _checkpoint(folder, one).exists()]
     if not untrained:
         return
-    _use(untrained[0])
     # Other settings asked for meanwhile make another batch.
     batch = hashlib.sha256(repr(untrained).encode()).hexdigest()[:8]
-    shared_checkpoint = folder / "checkpoints" / f"training_{batch}.npz"
-    settings = [one[:2] for one in untrained]
-    states, curves = training.train_networks(
-        problem, training.schemes(), settings, shared_checkpoint
-    )
-    for i, setting in enumerate(untrained):
-        own = jax.tree.map(lambda leaf, i=i: leaf[i * FLAGS.seeds :][: FLAGS.seeds], states)
-        own_curves = np.stack(list(curves.values()), -1)[i * FLAGS.seeds :][: FLAGS.seeds]
-        results.write_checkpoint(_checkpoint(folder, setting), (own, own_curves, FLAGS.epochs))
+    shared_checkpoint, seeds = folder / "checkpoints" / f"training_{batch}.npz", settings.seeds
+    varied = [one.of(settings) for one in untrained]
+    states, curves = train.train_networks(problem, varied, shared_checkpoint)
+    for i, point in enumerate(untrained):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i * seeds :][:seeds], states)
+        own_curves = np.stack(list(curves.values()), -1)[i * seeds :][:seeds]
+        results.write_checkpoint(_checkpoint(folder, point), (own, own_curves, settings.epochs))
     shared_checkpoint.unlink(missing_ok=True)
 
 
-def _checkpoint(folder: Path, setting: Setting) -> Path:
+def _checkpoint(folder: Path, point: Point) -> Path:
     """Where a setting's trained networks lie."""
-    return folder / "checkpoints" / f"{setting.folder}.npz"
+    return folder / "checkpoints" / f"{point.folder}.npz"
 
 
-def _measured(problem: training.Problem, setting: Setting, folder: Path) -> list[analysis.Analysis]:
+def _measured(
+    problem: Problem, settings: Settings, point: Point, folder: Path
+) -> list[analysis.Analysis]:
     """Analyses the networks that are not yet, and drops their eigenvectors."""
-    _use(setting)
-    place = _checkpoint(folder, setting)
-    trained = training.train_networks(problem, training.schemes(), [setting[:2]], place)
-    training.write(folder / setting.folder / "training.npz", trained, 1)
-    for seed in range(FLAGS.analysis_seeds):
-        place = folder / setting.folder / f"seed_{seed}"
+    own = point.of(settings)
+    trained = train.train_networks(problem, [own], _checkpoint(folder, point))
+    train.write(folder / point.folder / "training.npz", trained, own)
+    for seed in range(own.analysis_seeds):
+        place = folder / point.folder / f"seed_{seed}"
         if not (place / "analysis.npz").exists():
-            print(f"{setting.folder}, seed {seed}", flush=True)
-            state = training.network(trained, seed)
-            analysis.write(place / "analysis.npz", _analysed(problem, state, seed, place))
+            print(f"{point.folder}, seed {seed}", flush=True)
+            state = train.network(trained, seed)
+            analysis.write(place / "analysis.npz", _analysed(problem, own, state, seed, place))
         (place / "eigenvectors.npy").unlink(missing_ok=True)
-        for bulk in ("checkpoints", f"trajectory_{REGIME}"):
+        for bulk in ("checkpoints", f"trajectory_{SCHEME}"):
             shutil.rmtree(place / bulk, ignore_errors=True)
-    return _kept(folder, setting)
+    return _kept(folder, settings, point)
 
 
-def _kept(folder: Path, setting: Setting) -> list[analysis.Analysis]:
+def _kept(folder: Path, settings: Settings, point: Point) -> list[analysis.Analysis]:
     """The analyses of a setting whose networks are all done, else none."""
-    seeds = range(FLAGS.analysis_seeds)
-    paths = [folder / setting.folder / f"seed_{seed}" / "analysis.npz" for seed in seeds]
+    seeds = range(settings.analysis_seeds)
+    paths = [folder / point.folder / f"seed_{seed}" / "analysis.npz" for seed in seeds]
     return [analysis.read(path) for path in paths if all(p.exists() for p in paths)]
 
 
-def _analysed(problem: training.Problem, state: Any, seed: int, place: Path) -> analysis.Analysis:
-    pairs = curvature.find(problem, state.params, place)
-    recorded = recording.record(
-        problem, state, np.asarray(pairs.vectors), pairs.values, regime=REGIME,
-        key=training.stream_key(seed), folder=place / f"trajectory_{REGIME}", seed=seed,
+def _analysed(
+    problem: Problem, settings: Settings, state, seed: int, place: Path
+) -> analysis.Analysis:
+    pairs = eigenpairs.find(problem, settings, state.params, place)
+    recorded = record.record(
+        problem, settings, state, np.asarray(pairs.vectors), pairs.values, scheme=SCHEME,
+        folder=place / f"trajectory_{SCHEME}", seed=seed,
     )  # fmt: skip
-    rate = training.final_learning_rate()
-    one = analysis.analyse(recorded, pairs.values, REGIME, problem.num_examples, rate)
-    return analysis.marked(one, pairs)
+    conditions = conditions_of(problem.num_examples, settings)
+    return analysis.marked(analysis.analyse(recorded, pairs.values, SCHEME, conditions), pairs)
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    cli.run(main, *OPTIONS)

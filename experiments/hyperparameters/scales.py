@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from antisgd import statistics
-from experiments.comparison import mean_row, row
+from antisgd.study.findings.rows import mean_row, row
 
 # Eigenvalues whose correlation times make the fitted line.
 LEADING = 20

@@ -8,23 +8,20 @@ autocorrelations, (c) the position within the epoch, (d) finite windows, (e) Fig
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
-from absl import flags
 
 from antisgd import heavy_ball, results, sampling, theory
 from antisgd.plotting import quadratic as plots
-from experiments import flags as shared
-from experiments import quadratic_simulations as sim
-from experiments import quadratic_summary as texts
-from experiments import report
-from experiments.comparison import table as table_of
-
-FLAGS = flags.FLAGS
+from antisgd.study.settings import setting
+from experiments import cli, outcome
+from experiments.quadratic import simulations as sim
+from experiments.quadratic import summary as texts
 
 RATE, MOMENTUM, AVERAGE_DECAY = 0.1, 0.9, 0.9
 BATCH, STEPS = 4, 20
@@ -66,37 +63,40 @@ class Part(NamedTuple):
     found: dict[str, dict[str, sim.Comparison]]
 
 
-def main(argv: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The key and the folder."""
+
+    seed: int = setting(0, "Key of everything random.")
+    output_dir: str = setting("runs/quadratic", "Run folder.")
+    overwrite: bool = setting(False, "Start afresh in a run folder that holds something.")
+
+
+def main(options: Options) -> None:
     """Runs all parts with the flags' settings."""
-    del argv
-    run(Path(FLAGS.output_dir), FLAGS.seed, Size(), overwrite=FLAGS.overwrite)
+    run(Path(options.output_dir), options.seed, Size(), overwrite=options.overwrite)
 
 
 def run(folder: Path, seed: int, size: Size, *, overwrite: bool = False) -> None:
     """Simulates, compares and writes arrays, figures, summary.json and the report."""
-    settings = {"seed": seed} | size._asdict()
-    folder = results.open_run(folder, settings, overwrite=overwrite)
-    keys = jax.random.split(jax.random.key(seed), 3)
-    table = laws(keys[0])
-    noise = sampled_noise(keys[1], table, size)
-    parts = {
-        "variances": variances(table, noise, size),
-        "autocorrelations": autocorrelations(table, noise, size),
-    } | windows(table, noise, size)
-    fig03 = isotropic(keys[2], size)
-    rows = [one for name, part in parts.items() for one in texts.part_rows(name, part)]
-    rows += [*texts.isotropic_rows(fig03), texts.overall_row(parts)]
-    panels = {f"quadratic_{name}": plots.BUILDERS[name](part) for name, part in parts.items()}
-    panels["fig03"] = plots.two_bases(fig03)
-    for name, panel in panels.items():
-        results.write_figure(folder / "figures" / name, panel)
-    for name, part in parts.items():
-        results.write_arrays(folder / f"{name}.npz", x=part.x, **_named(part))
-    results.write_arrays(folder / "isotropic.npz", **fig03)
-    results.write_json(folder / "summary.json", rows)
-    results.write_text(folder / "report.html", report.render(folder))
-    print(table_of(rows))
-    print(f"figures, summary.json and report.html are in {folder}")
+    with results.held(folder):
+        settings = {"seed": seed} | size._asdict()
+        results.open_run(folder, settings, overwrite=overwrite)
+        keys = jax.random.split(jax.random.key(seed), 3)
+        table = laws(keys[0])
+        noise = sampled_noise(keys[1], table, size)
+        parts = {
+            "variances": variances(table, noise, size),
+            "autocorrelations": autocorrelations(table, noise, size),
+        } | windows(table, noise, size)
+        fig03 = isotropic(keys[2], size)
+        for name, part in parts.items():
+            results.write_arrays(folder / f"{name}.npz", x=part.x, **_named(part))
+        results.write_arrays(folder / "isotropic.npz", **fig03)
+        rows = [one for name, part in parts.items() for one in texts.part_rows(name, part)]
+        rows += [*texts.isotropic_rows(fig03), texts.overall_row(parts)]
+        panels = {f"quadratic_{name}": plots.BUILDERS[name](part) for name, part in parts.items()}
+        outcome.write(folder, rows, panels | {"fig03": plots.two_bases(fig03)})
 
 
 def _named(part: Part) -> dict[str, np.ndarray]:
@@ -275,13 +275,5 @@ def isotropic(key: jax.Array, size: Size) -> dict[str, np.ndarray]:
     )
 
 
-def define() -> None:
-    """Defines the experiment's flags."""
-    flags.DEFINE_integer("seed", 0, "Key of everything random.")
-    flags.DEFINE_string("output_dir", "runs/quadratic", "Run folder.")
-    flags.DEFINE_bool("overwrite", False, "Start afresh in a run folder that holds something.")
-
-
 if __name__ == "__main__":
-    define()
-    shared.run(main)
+    cli.run(main, Options())

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import row
+from antisgd.study.findings.rows import row
 
 __all__ = ["isotropic_rows", "overall_row", "part_rows"]
 
