@@ -3,7 +3,7 @@
 import hashlib
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,8 +125,8 @@ def standardise(pixels: np.ndarray, white: float) -> np.ndarray:
     return (x / np.where(deviation > 1e-5, deviation, np.inf)).astype(np.float32)
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256, in hex, of all pictures and labels with their dtypes and shapes."""
+def fingerprint(dataset: Any) -> str:
+    """SHA-256, in hex, of all arrays of a pytree with their dtypes and shapes."""
     digest = hashlib.sha256()
     for array in map(np.asarray, jax.tree.leaves(dataset)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())

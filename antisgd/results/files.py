@@ -97,7 +97,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write(path, lambda file: np.save(file, np.asarray(array), allow_pickle=False))
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+def write_arrays(path: Path, **arrays: Any) -> None:
     """Writes named arrays as .npz."""
     plain = {name: np.asarray(array) for name, array in arrays.items()}
     write(path, lambda file: np.savez(file, allow_pickle=False, **plain))

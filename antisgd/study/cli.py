@@ -144,16 +144,18 @@ def _define_one(values: flags.FlagValues, field: dataclasses.Field, default: Any
     elif kind is tuple and choices:
         flags.DEFINE_multi_enum(default=list(default), enum_values=list(choices), **given)
     elif kind is tuple:
-        # Values as a command line gives them: the flag's own default is shown in --help.
-        flags.DEFINE_list(
-            default=[f"{one:g}" if isinstance(one, float) else str(one) for one in default] or None,
-            **given,
-        )
+        words = [f"{one:g}" if isinstance(one, float) else str(one) for one in default]
+        flags.DEFINE_list(default=words or None, **given)
     elif choices:
         flags.DEFINE_enum(default=default, enum_values=list(choices), **given)
+    elif kind is bool:
+        flags.DEFINE_bool(default=default, **given)
+    elif kind is int:
+        flags.DEFINE_integer(default=default, **bound, **given)
+    elif kind is float:
+        flags.DEFINE_float(default=default, **bound, **given)
     else:
-        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-        define.get(kind, flags.DEFINE_string)(default=default, **bound, **given)
+        flags.DEFINE_string(default=default, **given)
 
 
 def _instances(values: flags.FlagValues, defaults: Sequence[Any]) -> list[Any]:

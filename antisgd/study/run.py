@@ -10,7 +10,7 @@ import numpy as np
 
 from antisgd import data, heavy_ball, results
 from antisgd.study import findings, preflight, report
-from antisgd.study.conditions import Conditions, conditions_of
+from antisgd.study.conditions import conditions_of
 from antisgd.study.findings.rows import Panels, Rows, table
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings

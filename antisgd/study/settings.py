@@ -1,4 +1,4 @@
-"""What decides the numbers of a study, and how they are computed: frozen, checked, to JSON and back.
+"""What decides the numbers of a study, and how they are computed: frozen, checked, as JSON.
 
 A setting has one name everywhere: field, command-line flag, key of config.json. It is changed by
 `dataclasses.replace`; two settings live in one process.
@@ -198,10 +198,11 @@ class Settings(Training, Eigenpairs, Analysis, Run):
             raise ValueError(
                 f"no setting {', '.join(unknown)}: there are {', '.join(sorted(known))}"
             )
-        return cls(**{
+        given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
-        })  # fmt: skip
+        }
+        return cls(**given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

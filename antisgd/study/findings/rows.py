@@ -1,6 +1,6 @@
 """Rows 'paper | here ± error' of summary.json; a study has no values of the paper."""
 
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -15,8 +15,8 @@ def row(
     identifier: str,
     paper_item: str,
     quantity: str,
-    here: float,
-    here_error: float | None = None,
+    here: SupportsFloat,
+    here_error: SupportsFloat | None = None,
     *,
     unit: str = "1",
     paper: float | None = None,

@@ -100,7 +100,9 @@ def _of_noise(
     problem: Problem, conditions: Conditions, found: Mapping[str, Any]
 ) -> tuple[Rows, Panels]:
     """Noise against curvature, and what is left without the leading directions."""
-    pairs, rows, panels = found["eigenpairs"], [], {}
+    pairs = found["eigenpairs"]
+    rows: Rows = []
+    panels: Panels = {}
     if "covariance" in found:
         steps = len(found["analysis"]["without_replacement"].trajectory.noise)
         rows += covariance.rows(found["covariance"], pairs.values, steps)
@@ -116,7 +118,9 @@ def _of_checks(
     problem: Problem, conditions: Conditions, found: Mapping[str, Any]
 ) -> tuple[Rows, Panels]:
     """The checks of the quadratic picture, and the whole spectrum."""
-    pairs, rows, panels = found["eigenpairs"], [], {}
+    pairs = found["eigenpairs"]
+    rows: Rows = []
+    panels: Panels = {}
     if "validity" in found:
         rows += validity.rows(found["validity"], pairs.values)
     if "density" in found:

@@ -10,7 +10,7 @@ __all__ = ["rows"]
 
 def rows(found: EndCurvature, eigenvalues: np.ndarray) -> Rows:
     """p·H(θ_{K+T})p over λ, in the median over the directions it was taken along."""
-    ratio = found.curvature / eigenvalues[found.index]
+    ratio = found.curvature / eigenvalues[found.directions]
     low, high = np.percentile(ratio, [10, 90])
     quantity = "curvature along the directions at the period's end over its start, median"
     made = median_row("end_curvature", "Sec. 5", quantity, ratio)

@@ -114,7 +114,7 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> f
     count = min(problem.num_examples, 2 * settings.microbatch_size)
     few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
     params = problem.init(jax.random.key(settings.seed))
-    matvec = hessian.hessian_vector_product(
+    matvec: Any = hessian.hessian_vector_product(
         problem.loss, params, few, microbatch_size=settings.microbatch_size
     )
     size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size

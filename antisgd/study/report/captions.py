@@ -75,7 +75,7 @@ CAPTIONS = {
 
 
 def caption(figure: str, captions: Mapping[str, Caption] = CAPTIONS) -> Caption:
-    """The caption of a figure by its name, such as variances_seed1; the name where there is none."""
+    """The caption of a figure such as variances_seed1; its name where there is none."""
     base, _, seed = figure.partition("_seed")
     title, notice = captions.get(base, Caption(figure, ""))
     return Caption(f"{title}, seed {seed}" if seed else title, notice)

@@ -44,7 +44,7 @@ def render(
     config = results.read_json(run_folder / "config.json")
     rows = results.read_json(run_folder / "summary.json")
     command = config["provenance"]["command"]
-    name = config.get("network") or re.search(r"experiments\.(\w+)|$", command)[1] or "run"
+    name = config.get("network") or _experiment(command)
     shown = config.get("data") or config["settings"].get("dataset", "no data")
     title = f"antisgd: {name}, {shown}"
     parts = [
@@ -66,6 +66,11 @@ def render(
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _experiment(command: str) -> str:
+    found = re.search(r"experiments\.(\w+)", command)
+    return found[1] if found else "run"
 
 
 def _made(provenance: Mapping[str, Any]) -> str:

@@ -68,12 +68,17 @@ class Analysis(NamedTuple):
 
 
 # What `read` fills in: the structure of an Analysis.
-_THREE, _LAW = statistics.Fluctuations(0, 0, 0), statistics.PowerLaw(0, 0, 0, 0, 0)
-_SPREAD = theory.WindowSpread(0, 0, 0, 0, 0)
+_LEAF: Any = 0
+_THREE = statistics.Fluctuations(_LEAF, _LEAF, _LEAF)
+_LAW = statistics.PowerLaw(_LEAF, _LEAF, _LEAF, _LEAF, _LEAF)
+_SPREAD = theory.WindowSpread(_LEAF, _LEAF, _LEAF, _LEAF, _LEAF)
 _NAMES = ("weight", "velocity")
 _EMPTY = Analysis(
-    0, 0, 0, 0, 0, 0, _THREE, _THREE, _THREE, 0, _THREE, _SPREAD, _SPREAD, 0,
-    dict.fromkeys(_NAMES, _LAW), dict.fromkeys(_NAMES, 0), 0, 0,
+    eigenvalues=_LEAF, lags=_LEAF, autocorrelations=_LEAF, directions=_LEAF,
+    autocorrelation_theory=_LEAF, noise=_LEAF, measured=_THREE, stationary=_THREE, window=_THREE,
+    curvature=_LEAF, effective=_THREE, spread=_SPREAD, effective_spread=_SPREAD, drift_share=_LEAF,
+    fits=dict.fromkeys(_NAMES, _LAW), fit_spans=dict.fromkeys(_NAMES, _LEAF), unconverged=_LEAF,
+    blurred=_LEAF,
 )  # fmt: skip
 
 
@@ -192,7 +197,8 @@ def _spread(
             start=conditions.starting_law, quantiles=QUANTILES,
         )  # fmt: skip
         tables[:, usable] = found
-    return theory.WindowSpread(np.array(QUANTILES), *tables, deviations)
+    weight, velocity, time = tables
+    return theory.WindowSpread(np.array(QUANTILES), weight, velocity, time, deviations)
 
 
 def _stable(curvature: np.ndarray, conditions: Conditions) -> np.ndarray:

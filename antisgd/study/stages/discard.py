@@ -55,7 +55,7 @@ def discard(
     """
     path = folder / "discard.npz"
     if path.exists() and results.read_arrays(path)["counts"][-1] == len(vectors):
-        return Discarding(**results.read_arrays(path))
+        return _read(path)
     theta, restore = ravel_pytree(params)
     counts = _counts(len(vectors), int(np.sum(eigenvalues > crossover)))
     evaluate = jax.jit(lambda flat, examples: problem.evaluate(restore(flat), examples)["accuracy"])
@@ -71,7 +71,12 @@ def discard(
     found = Discarding(counts, np.array(accuracies), projections, deviation)
     results.write_arrays(path, **found._asdict())
     # As the file holds it, types included: a run that goes on from here reads the same.
-    return Discarding(**results.read_arrays(path))
+    return _read(path)
+
+
+def _read(path: Path) -> Discarding:
+    arrays: dict[str, Any] = results.read_arrays(path)
+    return Discarding(**arrays)
 
 
 def _counts(k: int, above: int) -> np.ndarray:

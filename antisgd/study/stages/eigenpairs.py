@@ -114,9 +114,11 @@ def load(folder: Path, settings: Settings) -> Curvature:
     """
     arrays = results.read_arrays(folder / "eigenpairs.npz")
     vectors = results.read_array(folder / "eigenvectors.npy")
-    parts = (arrays["values"], vectors, arrays["residuals"], arrays["converged"])
-    parts = (part[: settings.eigenpairs] for part in parts)
-    curvature = Curvature(*parts, int(arrays["certificate_identifiable"]))
+    k, identifiable = settings.eigenpairs, int(arrays["certificate_identifiable"])
+    curvature = Curvature(
+        arrays["values"][:k], vectors[:k], arrays["residuals"][:k], arrays["converged"][:k],
+        identifiable,
+    )  # fmt: skip
     if not curvature.converged.all():
         _log.warning("%d eigenpairs are not converged", np.sum(~curvature.converged))
     largest = curvature.values[0]

@@ -54,7 +54,7 @@ class Period(NamedTuple):
     key: jax.Array
     seed: int
     folder: Path
-    files: dict[str, np.ndarray]
+    files: dict[str, np.memmap]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,14 +118,7 @@ def record(
     boundaries = np.arange(settings.analysis_epochs + 1) * M
     velocities = _velocities(settings, files["gradients"], began, period.directions)
     weights = trajectory.displacements(velocities)
-    if settings.exact:
-        full, error = files["full_gradients"], np.zeros(k)
-    else:
-        model = trajectory.quadratic_full_gradient(
-            eigenvalues, weights, boundaries, anchors["gradients"]
-        )
-        full, error = model.gradients, model.remaining_error
-    noise = np.asarray(files["gradients"] - full, np.float32)
+    noise, error = _noise(period, eigenvalues, weights, anchors["gradients"])
     results.write_array(folder / "weights.npy", weights)
     results.write_array(folder / "velocities.npy", velocities)
     results.write_array(folder / "noise.npy", noise)
@@ -134,6 +127,19 @@ def record(
     )
     path = trajectory.Trajectory(weights, velocities, noise)
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
+
+
+def _noise(
+    period: Period, eigenvalues: np.ndarray, weights: np.ndarray, anchors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minibatch gradients less full ones, float32 [T, k], and the error of these, [k]."""
+    gradients = period.files["gradients"]
+    if period.settings.exact:
+        exact = gradients - period.files["full_gradients"]
+        return np.asarray(exact, np.float32), np.zeros(gradients.shape[1])
+    steps = np.arange(len(anchors)) * period.steps_per_epoch
+    model = trajectory.quadratic_full_gradient(eigenvalues, weights, steps, anchors)
+    return np.asarray(gradients - model.gradients, np.float32), model.remaining_error
 
 
 def _velocities(
@@ -153,7 +159,7 @@ def chunk_steps(settings: Settings) -> int:
     return EXACT_CHUNK_STEPS if settings.exact else CHUNK_STEPS
 
 
-def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.memmap]:
     """The files to fill. Where one is missing or of other directions, the period starts anew."""
     paths = {name: folder / f"{name}.npy" for name in names}
     if not all(results.holds(path, shape) for path in paths.values()):
@@ -278,14 +284,14 @@ def _drawn(period: Period) -> Any:
     return jax.jit(lambda key, epoch: scheme(key, epoch, count, period.settings.batch_size))
 
 
-def _keep(files: dict[str, np.ndarray], projected: trajectory.Projections, row: int) -> None:
+def _keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: int) -> None:
     """Writes a chunk's projections into the files from a row on."""
     recorded = (projected.gradients, projected.full_gradients)
     for file, values in zip(files.values(), recorded, strict=False):
         file[row : row + len(values)] = values
 
 
-def _flush(files: dict[str, np.ndarray]) -> None:
+def _flush(files: dict[str, np.memmap]) -> None:
     """To disk, before a checkpoint says that the rows are there."""
     for file in files.values():
         file.flush()

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ class Checkpoint:
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / "eigenpairs.npz"
-        self.kept, self.generation, self.written = None, 0, 0
+        self.kept: np.ndarray | None = None
+        self.generation, self.written = 0, 0
 
     def write(self, state: lanczos.State) -> None:
         """Appends the rows that are new and replaces the arrays."""
@@ -52,7 +54,9 @@ class Checkpoint:
         except (ValueError, OSError) as error:
             _log.warning("%s; the solve starts anew", error)
             return None
-        scalars = {name: one.item() if one.ndim == 0 else one for name, one in arrays.items()}
+        scalars: dict[str, Any] = {
+            name: one.item() if one.ndim == 0 else one for name, one in arrays.items()
+        }
         state = lanczos.State(basis=lanczos.segments(basis), **scalars)
         self.kept = state.kept
         return state

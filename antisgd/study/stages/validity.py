@@ -21,11 +21,11 @@ class EndCurvature(NamedTuple):
     """Curvature along some of the directions at the period's end.
 
     Attributes:
-        index: of the directions among all that were found, [n].
+        directions: places among all that were found, [n].
         curvature: p·H(θ_{K+T}) p, [n].
     """
 
-    index: np.ndarray
+    directions: np.ndarray
     curvature: np.ndarray
 
 
@@ -49,7 +49,8 @@ def end_curvature(
         )
         curvature = [_rayleigh(matvec, vectors[i]) for i in chosen]
         results.write_arrays(path, index=chosen, curvature=np.array(curvature))
-    return EndCurvature(**results.read_arrays(path))
+    arrays = results.read_arrays(path)
+    return EndCurvature(arrays["index"], arrays["curvature"])
 
 
 @jax.jit
