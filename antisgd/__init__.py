@@ -14,6 +14,7 @@
     statistics   variances, correlation times, autocorrelations, fits
     results      run folders
     plotting     arrays to figures
+    study        all of it on a network of yours, from training to a report
 
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "results",
     "sampling",
     "statistics",
+    "study",
     "theory",
     "trajectory",
 ]

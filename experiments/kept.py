@@ -96,8 +96,17 @@ def keep(run: Path, name: str) -> None:
 
 
 def portable_config(run: Path) -> dict[str, Any]:
-    """config.json of a run without where the data and the run lay, which tells a reader nothing."""
+    """config.json of a run without where the data and the run lay, which tells a reader nothing.
+
+    Raises:
+        ValueError: it does not name its data, such as the copy of CIFAR-10.
+    """
     config = results.read_json(run / "config.json")
+    if not config.get("data"):
+        raise ValueError(
+            f"{run} does not say what its data are called: run its figures once more, "
+            "with --stages=figures"
+        )
     for made in (config[key] for key in ("provenance", "begun_with") if key in config):
         made["command"] = re.sub(r" --(data_dir|output_dir)=\S+", "", made["command"])
     return config
@@ -142,17 +151,24 @@ def _section(place: Path) -> str:
     lines += ["| item | quantity | paper | here | n | note |", "|---" * 6 + "|"]
     for row in results.read_json(place / "summary.json"):
         lines.append(f"{_line(row)} | {row['n'] or ''} | {_cell(row['note'] or '')} |")
-    return "\n".join(lines + [_picture(path) for path in sorted(place.glob("*.png"))])
+    shown = results.read_json(place / "config.json")["data"]
+    return "\n".join(lines + [_picture(path, shown) for path in sorted(place.glob("*.png"))])
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path, shown: str) -> str:
     title = caption(path.stem, CAPTIONED).title
-    return f"\n**{title}**\n\n![{title}]({path.relative_to(FOLDER)})"
+    return f"\n**{title}** ({shown})\n\n![{title}]({path.relative_to(FOLDER)})"
 
 
 def _made(place: Path) -> str:
-    made = results.read_json(place / "config.json")["provenance"]
-    known = [made["device"], f"{made['cpu_cores']} cores", f"jax {made['versions']['jax']}"]
+    config = results.read_json(place / "config.json")
+    made = config["provenance"]
+    known = [
+        config["data"],
+        made["device"],
+        f"{made['cpu_cores']} cores",
+        f"jax {made['versions']['jax']}",
+    ]
     known += [made["date"], f"commit {made['git_commit']}"]
     return f"`{made['command']}` ({', '.join(known)})"
 

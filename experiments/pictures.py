@@ -43,7 +43,7 @@ def problem(model: Any, name: str, pictures: Pictures, settings: Settings) -> Pr
     """
     if pictures.weight_decay < 0:
         raise ValueError(f"--weight_decay={pictures.weight_decay} is negative")
-    train, test = data.load(
+    (train, test), shown = data.load_named(
         pictures.dataset, directory=pictures.data_dir, num_examples=pictures.num_examples,
         seed=settings.seed,
     )  # fmt: skip
@@ -55,13 +55,10 @@ def problem(model: Any, name: str, pictures: Pictures, settings: Settings) -> Pr
         test=test,
         metrics=lambda params, examples: objective.evaluate(model.apply, params, examples),
         name=name,
-        data=_NAMES[pictures.dataset],
+        data=shown,
         description=to_json(pictures),
         noiseless_curvature=2 * pictures.weight_decay,
     )
-
-
-_NAMES = {"cifar10": "CIFAR-10", "digits": "digits", "synthetic": "synthetic pictures"}
 
 
 def on_the_papers(pictures: Pictures) -> bool:

@@ -47,6 +47,7 @@ def keep(run: Path, name: str, place: Path) -> None:
         "settings": config["settings"],
         "provenance": config.get("begun_with", config["provenance"]),
         "data_fingerprint": config["data_fingerprint"],
+        "data": config["data"],
     }
     results.write_json(place / f"{name}.json", record)
 

@@ -1,5 +1,22 @@
-"""Strict numerics for all tests: silent broadcasting of ranks is an error."""
+"""For all tests: silent broadcasting of ranks is an error, and a program is compiled once.
+
+Stages jit their functions anew in every run, so that runs of one process share their programs
+through the cache on disk alone, as runs of several processes do.
+"""
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory):
+    """One compilation cache and one of downloads for each process of the tests, forked ones too."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTISGD_CACHE_DIR", str(base / "compiled"))
+        patch.setenv("XDG_CACHE_HOME", str(base / "downloads"))
+        jax.config.update("jax_compilation_cache_dir", str(base / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        yield

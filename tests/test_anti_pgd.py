@@ -19,8 +19,9 @@ from antisgd import (
     statistics,
     theory,
 )
-from experiments import anti_pgd_training as ways
-from tests import tiny
+from experiments.anti_pgd import __main__ as anti_pgd
+from experiments.anti_pgd import descents as ways
+from tests import mains, tiny
 
 KEY = jax.random.key(0)
 NOISES = {
@@ -111,10 +112,7 @@ def test_a_quadratic_under_injected_noise_has_the_variances_of_theory(name):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("anti_pgd") / "run"
-    done = tiny.finish("anti_pgd", folder, *TOY)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return mains.run(anti_pgd, tmp_path_factory.mktemp("anti_pgd") / "run", *TOY)
 
 
 @pytest.mark.slow

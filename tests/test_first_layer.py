@@ -1,9 +1,6 @@
 """Fig. 4 at toy size: the layer's Hessian, and the rotation of its recording onto Σ's basis."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +8,8 @@ import numpy as np
 import pytest
 
 from antisgd import data, models, objective
-from tests import tiny
+from experiments.first_layer import __main__ as first_layer
+from tests import mains
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +21,8 @@ TOY = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    base = tmp_path_factory.mktemp("first_layer")
-    command = [sys.executable, "-m", "experiments.first_layer", *TOY, f"--output_dir={base}/run"]
-    environment = {**os.environ, "ANTISGD_CACHE_DIR": str(base / "cache")}
-    environment["XLA_FLAGS"] = tiny.QUICK_TO_COMPILE
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    return base / "run"
+    folder = tmp_path_factory.mktemp("first_layer") / "run"
+    return mains.run(first_layer, folder, *TOY, network=False)
 
 
 def test_the_layers_hessian_is_the_dense_one(finished):

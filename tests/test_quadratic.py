@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from antisgd import results
-from experiments import quadratic
-from experiments import quadratic_simulations as sim
+from experiments.quadratic import __main__ as quadratic
+from experiments.quadratic import simulations as sim
 
 pytestmark = pytest.mark.slow
 

@@ -1,17 +1,14 @@
-"""Experiments with a network of 650 weights and all limits small, for tests of a run.
+"""Studies of a network of 650 weights with all limits small, in the process or in one of their own.
 
-A process can hold one experiment, since each defines the flags that they share: in the tests' own
-it is the main one, and others get processes of theirs. Checkpoints at every opportunity, chunks of
-a few steps and every program kept in the cache, so that there is much to interrupt, to lose and to
-write amiss, and little to wait for.
+Checkpoints at every opportunity, chunks of a few steps and every program kept in the cache, so that
+there is much to interrupt, to lose and to write amiss, and little to wait for.
 """
 
-import importlib
+import dataclasses
 import itertools
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -23,17 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
-from antisgd import models, results
-from experiments import curvature, flags, recording, training, validity
-
-FLAGS = (
-    "--dataset=synthetic", "--num_examples=60", "--batch_size=6", "--learning_rate=0.01",
-    "--epochs=6", "--analysis_epochs=3", "--eigenpairs=5", "--microbatch_size=30",
-)  # fmt: skip
+from antisgd import models, study
+from antisgd.study import cli
+from antisgd.study.stages import density, eigenpairs, record, train
+from experiments import cli as experiments_cli
+from experiments import pictures
+from experiments.lenet import __main__ as lenet
 
 ROOT = Path(__file__).parent.parent
+TOY = {
+    "dataset": "synthetic", "num_examples": 60, "batch_size": 6, "learning_rate": 0.01,
+    "epochs": 6, "analysis_epochs": 3, "eigenpairs": 5, "microbatch_size": 30,
+}  # fmt: skip
+FLAGS = tuple(f"--{name}={value}" for name, value in TOY.items())
 
 # Half of the compile time, and programs that are slower, which does not matter here.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
@@ -41,15 +41,6 @@ QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 # A server that has all of this imported forks the processes: each lives and dies for itself.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.tiny"])
-
-
-class Doom(NamedTuple):
-    """When and how a process ends itself: so long after so many writes, or within the last one."""
-
-    writes: int
-    seconds: float = 0.0
-    number: int = signal.SIGKILL
-    torn: bool = False
 
 
 def network():
@@ -70,18 +61,91 @@ def network():
 def shrink(patch):
     """Sets all of it with `patch(owner, name, value)`."""
     patch(models, "lenet", network)
-    patch(validity, "PROBES", 2)
-    patch(validity, "NODES", 5)
-    patch(flags, "KEPT_COMPILE_SECONDS", 0)
-    patch(recording, "CHUNK_STEPS", 4)
-    patch(recording, "EXACT_CHUNK_STEPS", 4)
-    for stage in (training, curvature, recording):
+    patch(density, "PROBES", 2)
+    patch(density, "NODES", 5)
+    patch(cli, "KEPT_COMPILE_SECONDS", 0)
+    patch(record, "CHUNK_STEPS", 4)
+    patch(record, "EXACT_CHUNK_STEPS", 4)
+    for stage in (train, eigenpairs, record):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 
-def run(arguments, cache, log, doom=None, devices=1):
-    """The experiment as the work of a process of its own, its words in a file."""
-    lenet = importlib.import_module("experiments.lenet")
+@contextmanager
+def small():
+    """All of it, for a while, in this process."""
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_rank_promotion("allow"):
+        shrink(patch.setattr)
+        yield
+
+
+def options(defaults, **changes):
+    """The options of an experiment at toy size, each change in that which has such a field."""
+    fields = [{field.name for field in dataclasses.fields(one)} for one in defaults]
+    assert set(changes) <= set().union(*fields)
+    wanted = TOY | changes
+    return [
+        dataclasses.replace(one, **{name: wanted[name] for name in names & wanted.keys()})
+        for one, names in zip(defaults, fields, strict=True)
+    ]
+
+
+def settings(**changes):
+    """Those of a toy study."""
+    return options([study.Settings()], **changes)[0]
+
+
+def problem(**changes):
+    """The tiny network on a few synthetic pictures."""
+    given, chosen = options([study.Settings(), pictures.Pictures()], **changes)
+    return pictures.problem(network(), "tiny", chosen, given)
+
+
+def run(folder, **changes):
+    """The main experiment at toy size, in this process."""
+    with small():
+        lenet.main(*options(lenet.OPTIONS, output_dir=str(folder), **changes))
+
+
+def arrays_of(folder):
+    """File and name → every array of a run folder but for the checkpoints."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*.np[yz]")):
+        if "checkpoint" in str(path):
+            continue
+        loaded = np.load(path)
+        parts = loaded if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
+        found |= {f"{path.relative_to(folder)}:{name}": np.array(parts[name]) for name in parts}
+    return found
+
+
+def same_arrays(first, second):
+    """Every array of both, given as folders or as `arrays_of` gave them, to the last bit."""
+    before, after = (one if isinstance(one, dict) else arrays_of(one) for one in (first, second))
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name], err_msg=name)
+
+
+class Doom(NamedTuple):
+    """When and how a process ends itself: so long after so many writes, or within the last one."""
+
+    writes: int
+    seconds: float = 0.0
+    number: int = signal.SIGKILL
+    torn: bool = False
+
+
+def live(folder, *arguments, doom=None, devices=1):
+    """The main experiment on toy flags as a process of its own: exit code and words."""
+    cache, log = folder.parent / "cache", folder.parent / "words"
+    given = (*FLAGS, *arguments, f"--output_dir={folder}")
+    process = CONTEXT.Process(target=_live, args=(given, cache, log, doom, devices))
+    process.start()
+    process.join()
+    return process.exitcode, log.read_text()
+
+
+def _live(arguments, cache, log, doom, devices):
     split = f"--xla_force_host_platform_device_count={devices}"
     os.environ |= {"ANTISGD_CACHE_DIR": str(cache), "XLA_FLAGS": f"{QUICK_TO_COMPILE} {split}"}
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -91,51 +155,7 @@ def run(arguments, cache, log, doom=None, devices=1):
     shrink(setattr)
     if doom:
         _await(doom)
-    flags.run(lenet.main)
-
-
-def finish(experiment, folder, *arguments, setup=""):
-    """Another experiment's main with the small limits, after some lines of Python, to its end.
-
-    Returns the finished process; its compiled programs are kept beside the folder.
-    """
-    script = (
-        f"from tests import tiny\nfrom experiments import flags, {experiment}\n"
-        f"tiny.shrink(setattr)\n{setup}\nflags.run({experiment}.main)\n"
-    )
-    environment = {"ANTISGD_CACHE_DIR": str(folder.parent / "cache"), "XLA_FLAGS": QUICK_TO_COMPILE}
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments, f"--output_dir={folder}"],
-        env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-@contextmanager
-def given(*arguments):
-    """These flags, as a command line would give them, with the small limits, in this process."""
-    importlib.import_module("experiments.lenet")
-    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
-        shrink(patch.setattr)
-        flags.parse(["tiny", *FLAGS, *arguments])
-        with jax.numpy_rank_promotion("allow"):
-            yield
-
-
-def main(folder, *arguments):
-    """The experiment in this process; bad input ends in a SystemExit as on the command line."""
-    with given(*arguments, f"--output_dir={folder}"):
-        flags.guarded(importlib.import_module("experiments.lenet").main)(["tiny"])
-
-
-def problem():
-    """The loss and the pictures of the flags given."""
-    return training.load_problem(network(), weight_decay=1e-4)
-
-
-def write_forever(path):
-    """Arrays of one number each, one after the other."""
-    for number in itertools.count():
-        results.write_array(path, np.full(200_000, number))
+    experiments_cli.run(lenet.main, *lenet.OPTIONS)
 
 
 def _await(doom):

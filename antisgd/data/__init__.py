@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from antisgd.data import cifar10
+from antisgd.data import cifar10, copies
 
-__all__ = ["Dataset", "Examples", "fingerprint", "load", "standardise", "synthetic"]
+__all__ = [
+    "Dataset", "Examples", "fingerprint", "load", "load_named", "standardise", "synthetic",
+]  # fmt: skip
 
 DIGITS_TRAIN = 1_500
 SYNTHETIC_TRAIN = 1_000
@@ -62,15 +64,32 @@ def load(
             tensorflow-datasets folder without the extra 'tfds'.
         FileNotFoundError, OSError: missing or unreadable files, a failed download.
     """
+    return load_named(name, directory=directory, num_examples=num_examples, seed=seed)[0]
+
+
+def load_named(
+    name: str,
+    *,
+    directory: str | Path | None = None,
+    num_examples: int | None = None,
+    seed: int = 0,
+) -> tuple[Dataset, str]:
+    """What `load` loads, and what results from it must call it: which copy of CIFAR-10 it is.
+
+    'CIFAR-10' alone is the official files, told by their pixels, not by where they lie.
+    """
     if name == "synthetic":
-        return synthetic(SYNTHETIC_TRAIN if num_examples is None else num_examples, seed=seed)
+        count = SYNTHETIC_TRAIN if num_examples is None else num_examples
+        return synthetic(count, seed=seed), "synthetic pictures"
     if name == "cifar10":
         (train, test), white = cifar10.read(directory), 255
+        shown = copies.name_of(train.images)
     elif name == "digits":
-        (train, test), white = _digits(), 16
+        (train, test), white, shown = _digits(), 16, "scikit-learn's digits"
     else:
         raise ValueError(f"no dataset {name!r}: choose cifar10, digits or synthetic")
-    return Dataset(_place(*_first(name, num_examples, *train), white), _place(*test, white))
+    kept = _first(name, num_examples, *train)
+    return Dataset(_place(*kept, white), _place(*test, white)), shown
 
 
 def synthetic(

@@ -1,7 +1,7 @@
 """Trained networks that come with the package, so that curvature can be tried without training.
 
     lenet_digits     `models.lenet()` on scikit-learn's digits, 21,386 weights
-    lenet_cifar10    `models.lenet()` on CIFAR-10 after the paper's 100 epochs, 136,886 weights
+    lenet_cifar10    `models.lenet()` on CIFAR-10 (JPEG copy) after 100 epochs, 136,886 weights
 
 Each is NAME.npz, float32 arrays by the names of the leaves, and NAME.json, where it comes from.
 """
@@ -28,6 +28,8 @@ class Trained(NamedTuple):
         settings: of the run: dataset, batch_size, momentum, weight_decay, epochs …
         provenance: command, versions, device and commit of the run.
         data_fingerprint: `data.fingerprint` of the pictures it saw.
+        data: what these pictures are called: weights trained on one copy of CIFAR-10 are not to be
+            evaluated on another.
     """
 
     params: dict[str, Any]
@@ -36,6 +38,7 @@ class Trained(NamedTuple):
     settings: dict[str, Any]
     provenance: dict[str, Any]
     data_fingerprint: str
+    data: str
 
 
 def load(name: str) -> Trained:

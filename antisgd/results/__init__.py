@@ -19,12 +19,13 @@ from antisgd.results.files import (
     write_json,
     write_text,
 )
-from antisgd.results.folder import check_fingerprint, open_run
+from antisgd.results.folder import check_fingerprint, describe, open_run
 from antisgd.results.lock import held
 from antisgd.results.provenance import provenance
 
 __all__ = [
     "check_fingerprint",
+    "describe",
     "held",
     "holds",
     "open_recording",

@@ -10,7 +10,7 @@ from antisgd.results.files import read_json, write_json
 from antisgd.results.lock import LOCK
 from antisgd.results.provenance import provenance
 
-__all__ = ["check_fingerprint", "open_run"]
+__all__ = ["check_fingerprint", "describe", "open_run"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,13 @@ def check_fingerprint(folder: Path, fingerprint: str) -> None:
             f"then, {fingerprint[:12]} now): give the same data or another --output_dir"
         )
     write_json(folder / "config.json", stored)
+
+
+def describe(folder: Path, **facts: str) -> None:
+    """Notes in a run folder's config.json what its results are to be called by."""
+    stored = read_json(folder / "config.json")
+    if any(stored.get(name) != fact for name, fact in facts.items()):
+        write_json(folder / "config.json", stored | facts)
 
 
 def _gone_on_with(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

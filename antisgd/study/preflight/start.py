@@ -59,6 +59,7 @@ def opened(
         results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
         examples = (problem.train,) if problem.test is None else (problem.train, problem.test)
         results.check_fingerprint(place.folder, data.fingerprint(examples))
+        results.describe(place.folder, network=problem.name, data=problem.data)
         _say(problem, settings, needed, place)
         yield place.folder
 
