@@ -206,13 +206,17 @@ def _discarded(
     )
 
 
-def _end_curvature(
+def _path_curvature(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
-) -> validity.EndCurvature | None:
-    without, vectors = found["analysis"].get("without_replacement"), found["eigenpairs"].vectors
-    if without is None:
-        return None
-    return validity.end_curvature(problem, settings, without.final, vectors, network.folder)
+) -> dict[str, validity.PathCurvature] | None:
+    """Scheme → the curvature along its period."""
+    pairs, made = found["eigenpairs"], {}
+    for scheme, recorded in found["analysis"].items():
+        one = validity.path_curvature(
+            problem, settings, recorded, pairs.vectors, pairs.values, scheme, network.folder
+        )
+        made |= {} if one is None else {scheme: one}
+    return made or None
 
 
 def _density(
@@ -226,7 +230,7 @@ _COMPUTE = {
     "analysis": _recorded,
     "covariance": _covariance,
     "discard": _discarded,
-    "validity": _end_curvature,
+    "validity": _path_curvature,
     "density": _density,
 }
 

@@ -149,8 +149,8 @@ def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]
             continue
         values = getattr(one.measured, field)[known]
         made = mean_row(
-            f"{name}_{label}", "Fig. 10", f"{quantity}, {words}", values, unit=unit,
-            paper=getattr(one.expected, field), note=_note(one, field),
+            f"{name}_{label}", "Fig. 10", f"{quantity}, {words} (paper: Eq. 109)", values,
+            unit=unit, paper=getattr(one.expected, field), note=_note(one, field),
         )  # fmt: skip
         if values.size == 1:
             made["here_error"] = float(getattr(one.error, field)[known][0])
@@ -232,13 +232,37 @@ def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> li
         return []
     words = f"exponent of {quantity}, against Eq. 109 as the {parameter} varies"
     identifier = f"{name}_exponent_{parameter.replace(' ', '_')}"
-    note = "Eq. 109: 1; the scatter of so few points about a line is all the error knows"
+    own = _error_of_points(expected, ones, field)
+    error = np.nanmax([law.exponent_error, own])
+    note = (
+        f"Eq. 109: 1; the larger of the points' scatter about a line, {law.exponent_error:.2g}, "
+        f"and what their own errors make, {own:.2g}"
+    )
     if of_window:
         note += f"; the finite-window theory at the same eigenvalues: {of_window.exponent:.3g}"
     return [
-        row(identifier, "Fig. 10", words, law.exponent, law.exponent_error, n=law.num_points,
-            note=note)
+        row(identifier, "Fig. 10", words, law.exponent, error, n=law.num_points, note=note)
     ]  # fmt: skip
+
+
+def _error_of_points(expected: np.ndarray, ones: Sequence[Comparison], field: str) -> float:
+    """Standard error of a fitted exponent that follows from those of its points; nan if unknown.
+
+    b = Σ (x_i − x̄) y_i/Σ (x_i − x̄)² with x and y the logarithms, y_i of the relative error s_i.
+    """
+    relative = np.array([_relative_error(one, field) for one in ones])
+    known = np.isfinite([_mean_of_known(getattr(one.measured, field)) for one in ones])
+    x = np.log(expected[known]) - np.log(expected[known]).mean()
+    return float(np.sqrt(np.sum((x * relative[known]) ** 2)) / np.sum(x**2))
+
+
+def _relative_error(one: Comparison, field: str) -> float:
+    """Of a setting's mean: over its seeds, or over the directions where there is one network."""
+    values, errors = getattr(one.measured, field), getattr(one.error, field)
+    known = np.isfinite(values)
+    if known.sum() > 1:
+        return values[known].std(ddof=1) / values[known].mean() / np.sqrt(known.sum())
+    return float((errors / values)[known][0]) if known.any() else np.nan
 
 
 def _law(expected: np.ndarray, values: Sequence[float]) -> statistics.PowerLaw | None:

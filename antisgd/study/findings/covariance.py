@@ -8,6 +8,9 @@ from antisgd.study.stages.covariance import Covariances
 
 __all__ = ["panels", "rows"]
 
+# Variances that Fig. 13 shows.
+LEADING = 200
+
 
 def rows(found: Covariances, eigenvalues: np.ndarray, steps: int) -> Rows:
     """Alignment of C with H, the power law of Fig. 14, and Eq. 108."""
@@ -49,6 +52,15 @@ def _alignment_rows(
             note=f"{note}; 0 if they commute, at most 1.41",
         ),
     ]
+    leading = slice(0, LEADING)
+    ratio = np.sort(aligned.hessian_variances)[::-1][leading] / aligned.own_variances[leading]
+    shared = median_row(
+        f"leading_variances_{name}",
+        "Fig. 13",
+        "noise variance in the Hessian's eigenbasis over that in its own, by rank, median",
+        ratio,
+    )
+    made.append(shared | {"note": f"{note}; the {ratio.size} largest of each; 1 if both share it"})
     positive = eigenvalues > 0
     if positive.sum() >= 3:
         law = statistics.fit_power_law(eigenvalues[positive], aligned.hessian_variances[positive])

@@ -34,7 +34,7 @@ def rows(crossover: float, found: Discarding, eigenvalues: np.ndarray, num_examp
                 accuracy,
                 np.sqrt(accuracy * (1 - accuracy) / num_examples),
                 n=num_examples,
-                note="all above the crossover" if n == above < len(eigenvalues) else "",
+                note="all above the crossover" if 0 < n == above < len(eigenvalues) else "",
             )
         )
     largest = np.abs(found.projections).max() / found.deviation

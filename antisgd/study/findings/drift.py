@@ -12,7 +12,7 @@ from antisgd.trajectory import Trajectory
 __all__ = ["rows", "shape_rows"]
 
 # Windows into which the period is cut, in epochs.
-EPOCHS = (1, 2, 5, 10)
+EPOCHS = (1, 2, 5, 10, 20, 50)
 
 
 def rows(

@@ -42,6 +42,7 @@ def rows(conditions: Conditions, one: Analysis, recorded: Recording, scheme: str
                 f"independent ones{shift}",
             )
         )
+    made.append(_band_row(conditions, one, scheme, figure))
     made.append(
         row(
             f"full_gradient_error_{scheme}",
@@ -52,6 +53,18 @@ def rows(conditions: Conditions, one: Analysis, recorded: Recording, scheme: str
         )
     )
     return made
+
+
+def _band_row(conditions: Conditions, one: Analysis, scheme: str, figure: str) -> dict:
+    """How many lags lie in the band that the figure shows, about the law instead of about zero."""
+    steps = conditions.epochs * conditions.steps_per_epoch
+    band = 2 * statistics.independent_noise_band(steps, one.directions, one.lags[-1])[one.lags]
+    inside = np.abs(one.autocorrelation - one.autocorrelation_theory) < band
+    return row(
+        f"noise_autocorrelation_within_band_{scheme}", figure,
+        "share of lags whose noise autocorrelation lies within 2 sigma of the law", inside.mean(),
+        n=inside.size, note="theory 0.954; no error: the lags of one recording are not independent",
+    )  # fmt: skip
 
 
 def _full_gradient_share(recorded: Recording) -> float:

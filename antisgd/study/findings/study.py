@@ -7,6 +7,7 @@ import jax
 
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import (
+    bins,
     covariance,
     curvature,
     density,
@@ -69,7 +70,7 @@ def _of_network(
     if pairs is None:
         return [], {}
     rows, panels = curvature.rows(conditions, pairs), curvature.panels(conditions, pairs)
-    for part in (_of_periods, _of_noise, _of_checks):
+    for part in (_of_periods, _of_noise, _of_spectrum):
         more_rows, more_panels = part(problem, conditions, found)
         rows, panels = rows + more_rows, panels | more_panels
     return rows, panels
@@ -90,7 +91,10 @@ def _of_periods(
     for scheme, one in analyses.items():
         rows += noise.rows(conditions, one, recorded[scheme], scheme)
         rows += variances.rows(one, scheme)
+        rows += bins.rows(bins.binned(conditions, one), scheme)
         rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
+        if scheme in found.get("validity", {}):
+            rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
     panels = noise.panels(conditions, titled) | variances.panels(conditions, titled)
     return rows + schemes.rows(conditions, analyses), panels
@@ -114,15 +118,13 @@ def _of_noise(
     return rows, panels
 
 
-def _of_checks(
+def _of_spectrum(
     problem: Problem, conditions: Conditions, found: Mapping[str, Any]
 ) -> tuple[Rows, Panels]:
-    """The checks of the quadratic picture, and the whole spectrum."""
+    """The whole spectrum."""
     pairs = found["eigenpairs"]
     rows: Rows = []
     panels: Panels = {}
-    if "validity" in found:
-        rows += validity.rows(found["validity"], pairs.values)
     if "density" in found:
         whole, d = found["density"], problem.dimension
         rows += density.rows(conditions, whole, d, problem.noiseless_curvature)

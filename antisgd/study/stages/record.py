@@ -21,7 +21,7 @@ from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import train
 
-__all__ = ["Recording", "chunk_steps", "record"]
+__all__ = ["Recording", "chunk_steps", "kept_epochs", "record"]
 
 # Steps whose gradients are held before they are projected: one buffer of so many times d float32,
 # two with exact full gradients. Fewer make the matrix product slower; but no stop is heard within
@@ -29,6 +29,8 @@ __all__ = ["Recording", "chunk_steps", "record"]
 CHUNK_STEPS, EXACT_CHUNK_STEPS = 250, 25
 # An epoch with exact full gradients can take an hour: checkpoints are written within it as well.
 CHECKPOINT_SECONDS = 60.0
+# Places of a period at which the curvature can be taken again.
+KEPT = 5
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Period(NamedTuple):
         seed: of the network, for messages.
         folder: trajectory folder of the scheme.
         files: name → memory-mapped projections [steps, k], which the steps fill.
+        kept: weights at the epochs of `kept_epochs`, [n, d], memory-mapped.
     """
 
     problem: Problem
@@ -55,6 +58,7 @@ class Period(NamedTuple):
     seed: int
     folder: Path
     files: dict[str, np.memmap]
+    kept: np.memmap
 
     @property
     def steps_per_epoch(self) -> int:
@@ -72,6 +76,8 @@ class Recording(NamedTuple):
         curves: metrics at θ_K and after each epoch, [epochs + 1, curves].
         full_gradient_error: what remains of the error of the modelled full gradient, [k];
             zero with exact ones.
+        kept: weights at the epochs of `kept_epochs`, float32 [n, d], memory-mapped; zeros where a
+            recording of an earlier version has none.
         final: weights at the end, a pytree.
     """
 
@@ -80,6 +86,7 @@ class Recording(NamedTuple):
     anchor_gradients: np.ndarray
     curves: np.ndarray
     full_gradient_error: np.ndarray
+    kept: np.ndarray
     final: Any
 
 
@@ -112,7 +119,11 @@ def record(
     names = ["gradients"] + ["full_gradients"] * settings.exact
     files = _open(folder, names, (settings.analysis_epochs * M, k))
     key = train.stream_key(settings, seed)
-    period = Period(problem, settings, jnp.asarray(directions), scheme, key, seed, folder, files)
+    places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
+    kept = results.open_recording(folder / "kept_weights.npy", places)
+    period = Period(
+        problem, settings, jnp.asarray(directions), scheme, key, seed, folder, files, kept
+    )
     began = state
     anchors, state = _run(period, state)
     boundaries = np.arange(settings.analysis_epochs + 1) * M
@@ -126,7 +137,9 @@ def record(
         folder / "anchors.npz", steps=boundaries, full_gradient_error=error, **anchors
     )
     path = trajectory.Trajectory(weights, velocities, noise)
-    return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, state.params)
+    return Recording(
+        path, boundaries, anchors["gradients"], anchors["curves"], error, kept, state.params
+    )
 
 
 def _noise(
@@ -152,6 +165,11 @@ def _velocities(
     rate = float(train.learning_rate_at(settings, settings.epochs, first))
     found = trajectory.heavy_ball_velocities(gradients, rate, float(beta), np.asarray(projected))
     return found.astype(np.float32)
+
+
+def kept_epochs(epochs: int) -> np.ndarray:
+    """Epochs of a period after which the weights are kept whole: five, spread evenly, the last."""
+    return np.unique(np.ceil(np.arange(1, KEPT + 1) / KEPT * epochs)).astype(int)
 
 
 def chunk_steps(settings: Settings) -> int:
@@ -194,6 +212,7 @@ def _run(
             # The last update shows in the loss after it.
             after = np.atleast_2d(anchors["curves"][epoch, 0])
             _check_finite(period, after, epoch * period.steps_per_epoch)
+            _keep_weights(period, state.params, epoch)
             results.write_checkpoint(checkpoint, (state, anchors, epoch))
             if asked():
                 break
@@ -289,6 +308,13 @@ def _keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: i
     recorded = (projected.gradients, projected.full_gradients)
     for file, values in zip(files.values(), recorded, strict=False):
         file[row : row + len(values)] = values
+
+
+def _keep_weights(period: Period, params: Any, epoch: int) -> None:
+    place = np.flatnonzero(kept_epochs(period.settings.analysis_epochs) == epoch)
+    if place.size:
+        period.kept[place[0]] = ravel_pytree(params)[0]
+        period.kept.flush()
 
 
 def _flush(files: dict[str, np.memmap]) -> None:

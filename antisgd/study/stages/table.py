@@ -32,7 +32,7 @@ STAGES = (
     Stage("analysis", ("train", "eigenpairs"), "trajectory_*/anchors.npz"),
     Stage("covariance", ("train", "eigenpairs", "analysis"), "covariance.npz"),
     Stage("discard", ("train", "eigenpairs"), "discard.npz"),
-    Stage("validity", ("eigenpairs", "analysis"), "validity.npz", products=16),
+    Stage("validity", ("eigenpairs", "analysis"), "validity_*.npz", products=160),
     Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
     Stage("figures", ("train",), "report.html"),
 )

@@ -1,4 +1,4 @@
-"""Whether the quadratic picture holds: the curvature at the period's end (Sec. 5)."""
+"""Whether the quadratic picture holds: the curvature along the path, in each period (Sec. 5)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,53 +6,102 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from antisgd import hessian, results
+from antisgd import hessian, results, theory
+from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
+from antisgd.study.stages.record import Recording
 
-__all__ = ["DIRECTIONS", "EndCurvature", "end_curvature"]
+__all__ = ["DIRECTIONS", "PathCurvature", "path_curvature"]
 
-# Directions whose curvature is taken again at the end: each costs one Hessian-vector product.
+# Directions whose curvature is taken along the path: each costs a Hessian-vector product a place.
 DIRECTIONS = 16
 
 
-class EndCurvature(NamedTuple):
-    """Curvature along some of the directions at the period's end.
+class PathCurvature(NamedTuple):
+    """Curvature along some of the directions while a period is run.
+
+    It is measured by Hessian products at the weights themselves, and knows nothing of gradients or
+    variances: unlike the slope of gradients on displacements it can contradict the theory.
 
     Attributes:
         directions: places among all that were found, [n].
-        curvature: p·H(θ_{K+T}) p, [n].
+        curvature: p·H(θ_t)p at the places `record.kept_epochs` of the period, [places, n].
+        expected_time: correlation time of the finite-window theory at the mean of λ and these, [n];
+            nan where that mean is not positive.
     """
 
     directions: np.ndarray
     curvature: np.ndarray
+    expected_time: np.ndarray
 
 
-def end_curvature(
-    problem: Problem, settings: Settings, params: Any, vectors: np.ndarray, folder: Path
-) -> EndCurvature:
-    """The curvature at the period's end along directions spread evenly over those found.
+def path_curvature(
+    problem: Problem,
+    settings: Settings,
+    recorded: Recording,
+    vectors: np.ndarray,
+    eigenvalues: np.ndarray,
+    scheme: str,
+    folder: Path,
+) -> PathCurvature | None:
+    """The curvature of one period along directions spread evenly over those found.
 
     Args:
         problem: loss and examples.
-        settings: for the microbatches.
-        params: weights at the end of the period.
+        settings: for the microbatches and the conditions of the period.
+        recorded: the period.
         vectors: directions, [k, d].
-        folder: of the network; keeps validity.npz.
+        eigenvalues: λ at θ_K, [k].
+        scheme: of the period.
+        folder: of the network; keeps validity_SCHEME.npz.
+
+    Returns:
+        None where the recording kept no weights.
     """
-    path, k = folder / "validity.npz", len(vectors)
+    path, k = folder / f"validity_{scheme}.npz", len(vectors)
     chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
+    if not np.any(recorded.kept):
+        return None
     if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
-        matvec = hessian.hessian_vector_product(
-            problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
-        )
-        curvature = [_rayleigh(matvec, vectors[i]) for i in chosen]
-        results.write_arrays(path, index=chosen, curvature=np.array(curvature))
-    arrays = results.read_arrays(path)
-    return EndCurvature(arrays["index"], arrays["curvature"])
+        restore = ravel_pytree(recorded.final)[1]
+        found = [
+            _curvatures(problem, settings, restore(jnp.asarray(weights)), vectors[chosen])
+            for weights in recorded.kept
+        ]
+        results.write_arrays(path, index=chosen, curvature=np.array(found))
+    curvature = results.read_arrays(path)["curvature"]
+    mean = np.mean([eigenvalues[chosen], *curvature], axis=0)
+    conditions = conditions_of(problem.num_examples, settings)
+    steps = len(recorded.trajectory.velocities)
+    return PathCurvature(chosen, curvature, _expected_time(mean, conditions, scheme, steps))
+
+
+def _curvatures(
+    problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
+) -> list[jax.Array]:
+    matvec = hessian.hessian_vector_product(
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+    )
+    return [_rayleigh(matvec, vector) for vector in vectors]
 
 
 @jax.jit
 def _rayleigh(matvec: Any, vector: jax.Array) -> jax.Array:
     return jnp.vdot(vector, matvec(vector), precision=jax.lax.Precision.HIGHEST)
+
+
+def _expected_time(
+    curvature: np.ndarray, conditions: Conditions, scheme: str, steps: int
+) -> np.ndarray:
+    rate, beta = conditions.learning_rate, conditions.momentum
+    usable = (curvature > 0) & (rate * curvature < 2 * (1 + beta))
+    times = np.full(curvature.size, np.nan)
+    if usable.any():
+        times[usable] = theory.window_variances(
+            curvature[usable], rate, beta, conditions.noise_law(scheme), steps,
+            start=conditions.starting_law, drift="mean_velocity",
+        ).correlation_time  # fmt: skip
+    return times

@@ -1,0 +1,99 @@
+"""Measured over predicted in bins of λ/λ_cross: one median over all directions hides both ends."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from antisgd.study.conditions import Conditions
+from antisgd.study.findings.rows import Rows, row
+from antisgd.study.stages.analysis import Analysis
+
+__all__ = ["Bins", "binned", "rows"]
+
+# Bins a decade of λ/λ_cross, and the fewest directions that make one.
+PER_DECADE, FEWEST = 2, 3
+_WORDS = {
+    "weight": "weight variance", "velocity": "velocity variance",
+    "correlation_time": "correlation time",
+}  # fmt: skip
+
+
+class Bins(NamedTuple):
+    """Measured over predicted in the bins that hold directions enough, [bins] each.
+
+    Attributes:
+        edges: of each bin in λ/λ_cross, [bins, 2].
+        centre: geometric mean of λ/λ_cross of its directions.
+        ratio: mean of measured over the finite-window theory at the curvature of θ_K. For the two
+            variances exact theory makes 1 of it; a window's time is skew, see `expected`.
+        error: standard error of the mean over directions.
+        expected: what exact theory and one window's scatter make of the mean; nan without it.
+        count: directions.
+    """
+
+    edges: np.ndarray
+    centre: np.ndarray
+    ratio: np.ndarray
+    error: np.ndarray
+    expected: np.ndarray
+    count: np.ndarray
+
+
+def binned(conditions: Conditions, one: Analysis) -> dict[str, Bins]:
+    """The bins of weight and velocity variance and of correlation time."""
+    position = one.eigenvalues / conditions.crossover
+    place = np.floor(PER_DECADE * np.log10(position)).astype(int)
+    numbers, counts = np.unique(place, return_counts=True)
+    inside = [place == number for number in numbers[counts >= FEWEST]]
+    edges = [10.0 ** (np.array([n, n + 1]) / PER_DECADE) for n in numbers[counts >= FEWEST]]
+    return {
+        name: _bins(position, _ratio(one, name), _scattered(one, name), inside, edges)
+        for name in _WORDS
+    }
+
+
+def _ratio(one: Analysis, name: str) -> np.ndarray:
+    noise = 1 if name == "correlation_time" else one.noise
+    return getattr(one.measured, name) / (noise * getattr(one.window, name))
+
+
+def _scattered(one: Analysis, name: str) -> np.ndarray:
+    """The mean that exact theory expects of each direction, [k]."""
+    if name != "correlation_time":
+        return np.ones(one.eigenvalues.size)
+    return one.spread.correlation_time[:, 1:-1].mean(axis=1)
+
+
+def _bins(position, ratio, scattered, inside, edges) -> Bins:
+    sizes = np.array([where.sum() for where in inside])
+    errors = [ratio[where].std(ddof=1) / np.sqrt(where.sum()) for where in inside]
+    return Bins(
+        np.array(edges),
+        np.array([np.exp(np.log(position[where]).mean()) for where in inside]),
+        np.array([ratio[where].mean() for where in inside]),
+        np.array(errors),
+        np.array([scattered[where].mean() for where in inside]),
+        sizes,
+    )
+
+
+def rows(bins: Mapping[str, Bins], scheme: str) -> Rows:
+    """One row for each bin and quantity of a scheme."""
+    figure = "Fig. 2" if scheme == "without_replacement" else "Fig. 7"
+    made = []
+    for name, one in bins.items():
+        for i, (low, high) in enumerate(one.edges):
+            made.append(
+                row(
+                    f"{name}_over_theory_{low:.2g}_to_{high:.2g}_{scheme}",
+                    figure,
+                    f"{_WORDS[name]} over the finite-window theory, mean, lambda/lambda_cross "
+                    f"{low:.2g} to {high:.2g}",
+                    one.ratio[i],
+                    one.error[i],
+                    n=int(one.count[i]),
+                    note=f"theory {one.expected[i]:.3g}; error over directions",
+                )
+            )
+    return made
