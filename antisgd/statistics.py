@@ -15,13 +15,13 @@ __all__ = [
     "block_errors",
     "cosine_similarity",
     "drift_share",
-    "effective_curvature",
     "effective_directions",
     "fit_power_law",
     "independent_noise_band",
     "mean_autocorrelation",
     "random_cosine_similarity",
     "remove_drift",
+    "restoring_slope",
     "variances",
 ]
 
@@ -262,11 +262,12 @@ def fit_power_law(x: np.ndarray, y: np.ndarray, errors: np.ndarray | None = None
     return PowerLaw(float(slope), float(error), float(robust), float(prefactor), x.size)
 
 
-def effective_curvature(weights: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Slope of exact full gradients against displacements along each direction, [k].
+def restoring_slope(weights: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Slope s of exact full gradients against displacements along each direction, [k].
 
-    The curvature the window saw, where the loss is not quadratic over it (beyond the paper).
-    Displacements and gradients at n anchors, [n, k] each.
+    A test of stationarity, not a curvature: in a stationary state under white noise
+    2σ_θ²/σ_v² = (1+β)/(ηs) whatever the loss is, a pure quartic included. Displacements and
+    gradients at n anchors, [n, k] each.
     """
     centred = weights - np.mean(weights, axis=0)
     return np.sum(centred * gradients, axis=0) / np.sum(centred**2, axis=0)

@@ -270,10 +270,10 @@ def test_points_without_a_power_law_are_refused(x, y):
 # --- curvature and alignment ---------------------------------------------------------------
 
 
-def test_effective_curvature_is_the_slope_wherever_the_minimum_lies():
+def test_restoring_slope_is_the_slope_wherever_the_minimum_lies():
     rng = np.random.default_rng(15)
     weights, curvature = rng.normal(size=(21, 4)), np.array([0.1, 1.0, -2.0, 0.0])
-    measured = statistics.effective_curvature(weights, curvature * weights + rng.normal(size=4))
+    measured = statistics.restoring_slope(weights, curvature * weights + rng.normal(size=4))
     np.testing.assert_allclose(measured, curvature, atol=1e-14)
 
 

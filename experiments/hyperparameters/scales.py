@@ -10,8 +10,6 @@ from antisgd.study.findings.rows import mean_row, row
 
 # Eigenvalues whose correlation times make the fitted line.
 LEADING = 20
-# Directions without which there is no line.
-FEWEST = 3
 
 
 class Scales(NamedTuple):
@@ -35,8 +33,6 @@ class Comparison(NamedTuple):
         expected: of Eq. 109.
         measured: [seeds] each.
         window: what App. I makes of the finite-window theory at the same eigenvalues, [seeds].
-        over_effective: `measured` over what it makes of the finite-window theory at the window's
-            own curvature, both along the directions where that is positive, [seeds].
         stationary: what it makes of Eq. 6 at the eigenvalues, [seeds].
         error: standard errors of `measured` over the directions of each network, [seeds].
         above: directions above the theoretical λ_cross, [seeds].
@@ -45,7 +41,6 @@ class Comparison(NamedTuple):
     expected: Scales
     measured: Scales
     window: Scales
-    over_effective: Scales
     stationary: Scales
     error: Scales
     above: np.ndarray
@@ -111,25 +106,12 @@ def compare(analyses: Sequence[Any], limit: float, crossover: float) -> Comparis
         return Scales(*values), Scales(*errors)
 
     measured, error = of("measured")
-    ratios = [_over_effective(one, crossover) for one in analyses]
     above = np.array([np.sum(one.eigenvalues >= crossover) for one in analyses])
     return Comparison(
         expected=Scales(limit, limit, crossover), measured=measured, error=error,
-        window=of("window")[0], over_effective=Scales(*np.transpose(ratios)),
+        window=of("window")[0],
         stationary=of("stationary")[0], above=above,
     )  # fmt: skip
-
-
-def _over_effective(one: Any, crossover: float) -> np.ndarray:
-    theory = one.effective.correlation_time
-    kept = np.isfinite(theory)
-    if kept.sum() < FEWEST:
-        return np.full(len(Scales._fields), np.nan)
-    measured, expected = (
-        np.array(determine(one.eigenvalues[kept], times[kept], crossover)[0])
-        for times in (one.measured.correlation_time, theory)
-    )
-    return measured / expected
 
 
 # Name in the ids, words and unit of each.
@@ -154,40 +136,29 @@ def setting_rows(label: str, words: str, one: Comparison) -> list[dict[str, Any]
         )  # fmt: skip
         if values.size == 1:
             made["here_error"] = float(getattr(one.error, field)[known][0])
-        rows += [made, *_ratio_rows(one, field, label, words)]
+        rows.append(made)
+        if np.isfinite(_over_window(one, field)).any():
+            rows.append(_ratio_row(one, field, label, words))
     return rows
 
 
-def _ratio_rows(one: Comparison, field: str, label: str, words: str) -> list[dict[str, Any]]:
+def _ratio_row(one: Comparison, field: str, label: str, words: str) -> dict[str, Any]:
     name, quantity, _ = QUANTITIES[field]
-    relative_error = getattr(one.error, field) / getattr(one.measured, field)
-    rows = []
-    for reference, ratios in _ratios(one, field).items():
-        known = np.isfinite(ratios)
-        if not known.any():
-            continue
-        ratio = mean_row(
-            f"{name}_over_{reference}_{label}", "Fig. 10",
-            f"{quantity}, over that of {_THEORIES[reference]}, {words}", ratios[known],
-        )  # fmt: skip
-        if known.sum() == 1:
-            ratio["here_error"] = float((relative_error * ratios)[known][0])
-        rows.append(ratio)
-    return rows
+    ratios = _over_window(one, field)
+    known = np.isfinite(ratios)
+    ratio = mean_row(
+        f"{name}_over_window_{label}", "Fig. 10",
+        f"{quantity}, over that of the finite-window theory, {words}", ratios[known],
+    )  # fmt: skip
+    if known.sum() == 1:
+        relative_error = getattr(one.error, field) / getattr(one.measured, field)
+        ratio["here_error"] = float((relative_error * ratios)[known][0])
+    return ratio
 
 
-_THEORIES = {
-    "window": "the finite-window theory",
-    "effective": "the finite-window theory at the window's own curvature",
-}
-
-
-def _ratios(one: Comparison, field: str) -> dict[str, np.ndarray]:
-    measured = getattr(one.measured, field)
-    return {
-        "window": measured / getattr(one.window, field),
-        "effective": getattr(one.over_effective, field),
-    }
+def _over_window(one: Comparison, field: str) -> np.ndarray:
+    """What is measured over what the procedure makes of the finite-window theory, [seeds]."""
+    return getattr(one.measured, field) / getattr(one.window, field)
 
 
 def _note(one: Comparison, field: str) -> str:
@@ -286,8 +257,7 @@ def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, An
     for one in ones:
         values = getattr(one.measured, field)
         off["eq109"].append(_mean_of_known(values) / getattr(one.expected, field) - 1)
-        for reference, ratios in _ratios(one, field).items():
-            off[reference].append(_mean_of_known(ratios) - 1)
+        off["window"].append(_mean_of_known(_over_window(one, field)) - 1)
         values = values[np.isfinite(values)]
         if values.size > 1:
             off["seeds"].append(values.std(ddof=1) / values.mean())
@@ -305,6 +275,6 @@ def _deviation_rows(field: str, ones: Sequence[Comparison]) -> list[dict[str, An
 
 _REFERENCES = {
     "eq109": "relative deviation from Eq. 109",
-    **{name: f"relative deviation from {words}" for name, words in _THEORIES.items()},
+    "window": "relative deviation from the finite-window theory",
     "seeds": "relative spread over seeds",
 }

@@ -48,11 +48,10 @@ def _expected_exponent(one: Analysis, name: str) -> float:
     return statistics.fit_power_law(one.eigenvalues[region], variance[region]).exponent
 
 
-_SPREADS = {"window": "spread", "effective": "effective_spread"}
+_SPREADS = {"window": "spread"}
 _REFERENCES = {
     "stationary": "Eq. 6",
     "window": "the finite-window theory",
-    "effective": "the finite-window theory at the window's own curvature",
 }
 
 

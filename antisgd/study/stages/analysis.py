@@ -31,10 +31,10 @@ class Analysis(NamedTuple):
         measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
         stationary: theory of Eq. 6 per unit noise variance, [k] each.
         window: the same in the window, mean velocity removed (beyond the paper), [k] each.
-        curvature: slope of exact full gradients against displacements at the anchors, [k].
-        effective: `window` at that curvature, nan where it is not positive, [k] each.
+        slope: of exact full gradients against displacements at the anchors, [k]: a test of
+            stationarity. It is no measure of curvature, since it obeys the fluctuation relation
+            whatever the loss is.
         spread: scatter of one direction's statistics about `window`, at QUANTILES.
-        effective_spread: about `effective`; nan where that is.
         drift_share: share of the mean velocity in the raw weight variance, [k].
         fits: power laws of "weight" (below λ_cross) and "velocity" (all).
         fit_spans: end points of the fitted regions.
@@ -51,10 +51,8 @@ class Analysis(NamedTuple):
     measured: statistics.Fluctuations
     stationary: statistics.Fluctuations
     window: statistics.Fluctuations
-    curvature: np.ndarray
-    effective: statistics.Fluctuations
+    slope: np.ndarray
     spread: theory.WindowSpread
-    effective_spread: theory.WindowSpread
     drift_share: np.ndarray
     fits: dict[str, statistics.PowerLaw]
     fit_spans: dict[str, np.ndarray]
@@ -76,7 +74,7 @@ _NAMES = ("weight", "velocity")
 _EMPTY = Analysis(
     eigenvalues=_LEAF, lags=_LEAF, autocorrelations=_LEAF, directions=_LEAF,
     autocorrelation_theory=_LEAF, noise=_LEAF, measured=_THREE, stationary=_THREE, window=_THREE,
-    curvature=_LEAF, effective=_THREE, spread=_SPREAD, effective_spread=_SPREAD, drift_share=_LEAF,
+    slope=_LEAF, spread=_SPREAD, drift_share=_LEAF,
     fits=dict.fromkeys(_NAMES, _LAW), fit_spans=dict.fromkeys(_NAMES, _LEAF), unconverged=_LEAF,
     blurred=_LEAF,
 )  # fmt: skip
@@ -94,9 +92,15 @@ def read(path: Path) -> Analysis:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or of an earlier version.
     """
     arrays = results.read_arrays(path)
+    wanted = {_name(place) for place, _ in jax.tree.flatten_with_path(_EMPTY)[0]}
+    if not wanted <= set(arrays):
+        raise ValueError(
+            f"{path} was written by an earlier version: remove it, and the same command makes it "
+            "anew"
+        )
     return jax.tree.map_with_path(lambda place, _: arrays[_name(place)], _EMPTY)
 
 
@@ -128,7 +132,7 @@ def analyse(
     lags = np.arange(1, min(2 * conditions.steps_per_epoch, len(noise) - 1) + 1)
     correlations = statistics.autocorrelation(noise, lags[-1])[1:]
     measured = statistics.variances(*statistics.remove_drift(weights, velocities, drift))
-    curvature = statistics.effective_curvature(
+    slope = statistics.restoring_slope(
         weights[recorded.anchor_steps], recorded.anchor_gradients[:, positive]
     )
     fits, spans = _fit(eigenvalues, measured, conditions.crossover)
@@ -144,10 +148,8 @@ def analyse(
         measured=measured,
         stationary=_stationary(eigenvalues, conditions, law),
         window=_window(eigenvalues, *window),
-        curvature=curvature,
-        effective=_window(curvature, *window),
+        slope=slope,
         spread=_spread(eigenvalues, *window),
-        effective_spread=_spread(curvature, *window),
         drift_share=statistics.drift_share(weights),
         fits=fits,
         fit_spans=spans,
