@@ -35,7 +35,7 @@ def _shown(axis: Any) -> tuple[float, float, bool]:
 
 
 class _Ticks(LogLocator):
-    """Powers of ten, on a short axis also 2 and 5 times them, and more where those are few."""
+    """Powers of ten, on a short axis also 2 and 5 times them, or even steps if those are few."""
 
     def __call__(self) -> Sequence[float]:
         low, high, long = _shown(self.axis)
@@ -44,8 +44,7 @@ class _Ticks(LogLocator):
 
 def _between(low: float, high: float) -> list[float]:
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    choices = [np.outer(powers, digits).ravel() for digits in ((1, 2, 5), range(1, 10))]
-    for ticks in (*choices, MaxNLocator(4).tick_values(low, high)):
+    for ticks in (np.outer(powers, (1, 2, 5)).ravel(), MaxNLocator(4).tick_values(low, high)):
         inside = [float(tick) for tick in ticks if low <= tick <= high]
         if len(inside) > 1:
             break
