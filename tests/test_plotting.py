@@ -7,8 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Stroke
 
-from antisgd import plotting, statistics
+from antisgd import plotting, statistics, theory
+from antisgd.plotting import injected, quadratic
+from antisgd.plotting.logarithms import label_logarithms
 
 M, STEPS = 50, 1000
 CROSS, LIMIT = 0.1, 300.0
@@ -42,6 +46,66 @@ def analysis(k=40, drifting=(), decorrelated=False):
 BAND = statistics.independent_noise_band(STEPS, 40, 2 * M)[1:]
 REGIMES = {"without replacement": analysis(), "with replacement": analysis(decorrelated=True)}
 ONE = {"without replacement": analysis()}
+MANY = np.geomspace(1e-2, 1, 60)
+
+
+PAPER = {0: 0.63, 35: 0.54, 5000: 0.44, 7000: 0.10}
+
+
+def setting(momentum, window=0.7, **more):
+    """What `scale_panel` reads, with Eq. 109 at this momentum."""
+    limit = theory.max_correlation_time(momentum, M)
+    crossover = theory.crossover_eigenvalue(0.01, momentum, M)
+
+    def seeds(factor):
+        factors = factor * np.array([0.9, 1.1])
+        return SimpleNamespace(limit=factors * limit, limit_of_all=factors * limit,
+                               crossover=factors * crossover)  # fmt: skip
+
+    expected = SimpleNamespace(limit=limit, crossover=crossover)
+    return SimpleNamespace(expected=expected, measured=seeds(0.6), window=seeds(window),
+                           error=seeds(0.1), **more)  # fmt: skip
+
+
+MOMENTA = np.array([0.9, 0.5, 0.75])
+
+
+def scales(**more):
+    """Fig. 10 over the momentum and over something with a logarithmic axis."""
+    found = [setting(one, **more) for one in MOMENTA]
+    return plotting.scales_figure(
+        {"momentum": (MOMENTA, found), "batch size": (MOMENTA * 100, found)}
+    )
+
+
+def shaken():
+    eigenvalues = np.geomspace(0.3, 30, 20)
+    times = {"white": 1 / eigenvalues, "anti": np.full(20, 0.1), "strong": np.full(20, 0.1)}
+
+    def window(time):
+        values = SimpleNamespace(weight=time / 10, correlation_time=time)
+        return SimpleNamespace(eigenvalues=eigenvalues, measured=values, expected=values)
+
+    return injected.shaken_weights({name: [window(time)] for name, time in times.items()})
+
+
+def bins(ratio, number=(40, 20, 0, 7)):
+    ratios = np.array([ratio, ratio, np.nan, 1.0])
+    return plotting.Bins(np.array([0.03, 0.1, 0.3, 2.0]), ratios, ratios / 20, np.array(number))
+
+
+def agreement():
+    found = {"weight": bins(1.2), "velocity": bins(1.0), "correlation_time": bins(0.7)}
+    return plotting.binned_agreement({title: found for title in REGIMES})
+
+
+def simulated():
+    """What each of the quadratic's figures reads, for two sampling schemes."""
+    x = np.geomspace(0.01, 10, 20)
+    one = SimpleNamespace(measured=1 / x, error=0.01 / x, expected=1 / x)
+    names = ("weight", "correlation_time", "autocorrelation")
+    cases = ("with_replacement", "without_replacement", "drop_last", "nesterov_with")
+    return SimpleNamespace(x=x, found={case: dict.fromkeys(names, one) for case in cases})
 
 
 def figures():
@@ -53,19 +117,27 @@ def figures():
         "fig01": plotting.noise_autocorrelation(ONE, BAND, M),
         "fig02": plotting.variances_figure(ONE, CROSS, LIMIT),
         "fig05": plotting.eigenvalue_density(values.eigenvalues, CROSS),
+        "fig05_many": plotting.eigenvalue_density(MANY, CROSS),
         "fig05_density": plotting.spectrum_count(
             np.array([[1e-3, 0.1, 2.0], [-0.1, 0.2, 1.0]]), np.full((2, 3), 10.0),
             values.eigenvalues, CROSS),
         "fig06": plotting.noise_autocorrelation(REGIMES, BAND, M),
         "fig07": plotting.variances_figure(REGIMES, CROSS, LIMIT),
         "fig08": plotting.training_curves(curves, 10),
+        "fig10": scales(),
         "fig11": plotting.discarded_directions(np.arange(5), np.full(5, 0.5), values.eigenvalues,
                                                np.ones(40), CROSS, 0.4),
+        "fig11_paper": plotting.discarded_directions(
+            np.arange(0, 41, 5), np.linspace(0.6, 0.5, 9), values.eigenvalues, np.ones(40), CROSS,
+            0.4, paper=PAPER),
         "fig13": plotting.leading_variances({"recorded": alignment}),
         "fig14": plotting.noise_against_curvature(
             values.eigenvalues, values.noise, values.fits["velocity"], np.array([1e-3, 1.0])),
         "seeds": plotting.accuracy_comparison({"best epoch": accuracy, "last epoch": accuracy},
                                               ["without", "with"]),
+        "bins": agreement(),
+        "shaken": shaken(),
+        "quadratic": quadratic.variances(simulated()),
     }  # fmt: skip
 
 
@@ -109,13 +181,118 @@ def test_nothing_reaches_beyond_the_figure(drawn):
         assert tight.x1 < size[0] + 0.02 and tight.y1 < size[1] + 0.02, name
 
 
+def visible(axis):
+    """Texts of the tick labels inside what an axis shows, the minor ones included."""
+    low, high = sorted(axis.get_view_interval())
+    return [
+        tick.label1.get_text()
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        if low <= tick.get_loc() <= high and tick.label1.get_text()
+    ]
+
+
+def form(text):
+    return "power" if text.startswith("$10^") else "product" if "times" in text else "plain"
+
+
+def logarithmic(figure):
+    both = (axis for axes in figure.get_axes() for axis in (axes.xaxis, axes.yaxis))
+    return [axis for axis in both if axis.get_scale() == "log"]
+
+
+def test_a_logarithmic_axis_never_mixes_powers_and_plain_numbers(drawn):
+    for name, figure in drawn.items():
+        figure.draw_without_rendering()
+        for axis in logarithmic(figure):
+            labels = visible(axis)
+            assert len({form(text) for text in labels}) == 1, (name, labels)
+            assert len(labels) > 1, name
+
+
+@pytest.mark.parametrize(
+    "low, high, wanted",
+    [
+        (0.02, 1.9, ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
+        (0.019, 2.0, ["$10^{-1}$", "$10^{0}$"]),
+        (400, 11000, ["500", "1000", "2000", "5000", "10000"]),
+        (0.56, 0.94, ["0.6", "0.7", "0.8", "0.9"]),
+        (1.02, 1.19, ["1.05", "1.1", "1.15"]),
+        (2.2, 8.5, ["4", "6", "8"]),
+        (3e-6, 1.5e-5, ["$5{\\times}10^{-6}$", "$1{\\times}10^{-5}$"]),
+        (1e-8, 1e-5, ["$10^{-8}$", "$10^{-7}$", "$10^{-6}$", "$10^{-5}$"]),
+    ],
+)
+def test_the_form_of_a_logarithmic_axis_goes_by_its_length(low, high, wanted):
+    figure = Figure()
+    axes = figure.add_subplot(xscale="log", xlim=(low, high))
+    label_logarithms(axes)
+    figure.draw_without_rendering()
+    assert visible(axes.xaxis) == wanted
+
+
+def test_an_axis_is_labelled_by_what_it_shows_when_it_is_drawn():
+    axes = Figure().add_subplot(xscale="log", xlim=(1e-4, 1))
+    label_logarithms(axes)
+    axes.set_xlim(0.5, 2)
+    axes.figure.draw_without_rendering()
+    assert visible(axes.xaxis) == ["0.5", "1", "2"]
+
+
+def test_fits_lie_above_the_points_with_a_white_edge_and_bars_at_their_ends(drawn):
+    for name, count in (("fig02", 2), ("fig14", 1)):
+        axis = drawn[name].get_axes()[0]
+        fits = [one for one in axis.lines if one.get_label() == "_fit"]
+        assert len(fits) == count
+        for fit in fits:
+            measured = [one for one in axis.lines if one.get_label() == "_measured"]
+            assert fit.get_zorder() > max(one.get_zorder() for one in measured)
+            (halo,) = (one for one in fit.get_path_effects() if isinstance(one, Stroke))
+            assert halo._gc["foreground"] == "white" and halo._gc["linewidth"] > fit.get_linewidth()
+            assert fit.get_marker() == "|" and len(fit.get_xdata()) == 2
+    assert "ends of the fitted region" in legend(drawn["fig02"].get_axes()[0])
+
+
+WORDS_OF_ONE_USE = ("Eq.", "paper", "LeNet", "CIFAR", "digits", "cross-entropy", "ResNet")
+
+
+def test_figures_of_any_network_name_no_data_no_network_and_no_paper(drawn):
+    for name in set(drawn) - {"fig10", "fig11_paper"}:
+        figure = drawn[name]
+        texts = [text.get_text() for text in figure.findobj(lambda x: hasattr(x, "get_text"))]
+        assert not [t for t in texts if any(word in t for word in WORDS_OF_ONE_USE)], name
+
+
+def test_the_source_of_the_data_stands_below_everything_else():
+    words = "some pictures (their copy), commit 0123abc"
+    makers = (agreement, shaken, lambda: plotting.variances_figure(REGIMES, CROSS, LIMIT))
+    for make in makers:
+        figure = make()
+        height = figure.get_size_inches()[1]
+        assert plotting.label_source(figure, words) is figure
+        figure.draw_without_rendering()
+        renderer = figure._get_renderer()
+        box = figure._supxlabel.get_window_extent(renderer)
+        assert figure.get_supxlabel() == words
+        assert box.y0 >= 0 and box.x0 >= 0 and box.x1 <= figure.bbox.width
+        assert box.y1 < min(axes.get_tightbbox(renderer).y0 for axes in figure.get_axes())
+        assert figure.get_size_inches()[1] > height
+
+
+def test_a_long_source_goes_on_in_a_second_line():
+    figure = plotting.label_source(plotting.eigenvalue_density(MANY, CROSS), "word " * 30)
+    figure.draw_without_rendering()
+    box = figure._supxlabel.get_window_extent(figure._get_renderer())
+    assert "\n" in figure.get_supxlabel()
+    assert box.y0 >= 0 and box.x1 <= figure.bbox.width
+
+
 def test_fig_1_shows_window_means_inside_a_band_around_eq_2(drawn):
     (axis,) = drawn["fig01"].get_axes()
     points = line(axis, "_measured")
     one = ONE["without replacement"]
     assert len(points.get_xdata()) == 2 * M  # 100 lags need no averaging
     np.testing.assert_array_equal(points.get_ydata(), one.autocorrelation)
-    np.testing.assert_array_equal(line(axis, "theory (Eq. 2)").get_ydata(),
+    np.testing.assert_array_equal(line(axis, "theory").get_ydata(),
                                   one.autocorrelation_theory)  # fmt: skip
     (band,) = axis.collections
     edge = band.get_paths()[0].vertices[:, 1]
@@ -123,7 +300,7 @@ def test_fig_1_shows_window_means_inside_a_band_around_eq_2(drawn):
     assert edge.min() == pytest.approx(np.min(one.autocorrelation_theory - 2 * BAND))
     assert "one epoch" in notes(axis)
     assert axis.get_xlabel() == "lag (update steps)"
-    assert legend(axis) == ["2σ of independent noise", "theory (Eq. 2)", "measured"]
+    assert legend(axis) == ["2σ of independent noise", "theory", "measured"]
 
 
 def test_many_lags_are_averaged_in_windows_and_the_band_narrows_with_them():
@@ -157,13 +334,15 @@ def test_fig_2_shows_variances_fits_theory_and_scales(drawn):
     labels = legend(variance)
     # The error in the legend is twice the standard error.
     assert any("1.066 \\pm 0.002" in label and "(2σ)" in label for label in labels)
-    assert labels[2:] == ["theory (Eq. 6)", "theory, finite window"]
+    assert labels[2:] == [
+        "theory, stationary", "theory, finite window", "ends of the fitted region",
+    ]  # fmt: skip
     np.testing.assert_array_equal(line(time, "_measured").get_ydata(),
                                   one.measured.correlation_time)  # fmt: skip
     assert legend(time) == [
-        "95 % of directions", "measured", "theory (Eq. 6)", "theory, finite window",
+        "95 % of directions", "measured", "theory, stationary", "theory, finite window",
     ]  # fmt: skip
-    theory = line(time, "theory (Eq. 6)")
+    theory = line(time, "theory, stationary")
     np.testing.assert_array_equal(theory.get_xdata(), one.eigenvalues[::-1])
     np.testing.assert_array_equal(theory.get_ydata(), one.stationary.correlation_time[::-1])
     heights = time.collections[0].get_paths()[0].vertices[:, 1]
@@ -175,7 +354,7 @@ def test_theory_for_the_variances_follows_the_trend_of_the_noise(drawn):
     variance = drawn["fig02"].get_axes()[0]
     one = ONE["without replacement"]
     drawn_lines = [x.get_ydata() for x in variance.lines if len(x.get_xdata()) == 40
-                   and x.get_linestyle() == "--"]  # fmt: skip
+                   and x.is_dashed()]  # fmt: skip
     assert len(drawn_lines) == 4
     expected = (one.noise * one.stationary.weight)[::-1]
     # A pure power law is its own running median.
@@ -205,21 +384,34 @@ def test_fig_7_has_columns_for_regimes_and_shared_scales(drawn):
 
 
 def test_fig_5_counts_every_eigenvalue_and_says_where_the_crossover_is(drawn):
-    (axis,) = drawn["fig05"].get_axes()
-    assert sum(bar.get_height() for bar in axis.patches) == 40
+    (axis,) = drawn["fig05_many"].get_axes()
+    assert sum(bar.get_height() for bar in axis.patches) == 60
     (inset,) = axis.child_axes
-    assert sum(bar.get_height() for bar in inset.patches) == 20
-    assert "0.001" in inset.get_title()
+    assert sum(bar.get_height() for bar in inset.patches) == 30
+    assert "0.01" in inset.get_title()
     assert "$\\lambda_\\mathrm{cross}$" in notes(axis)
-    (flat,) = plotting.eigenvalue_density(np.geomspace(1e-4, 1e-2, 30), CROSS).get_axes()
+    (flat,) = plotting.eigenvalue_density(np.geomspace(1e-4, 1e-2, 60), CROSS).get_axes()
     assert not flat.texts
     assert "all below" in flat.get_title()
     assert flat.get_xlim()[1] < 0.02
 
 
+def test_fig_5_of_few_eigenvalues_counts_them_one_by_one(drawn):
+    (axis,) = drawn["fig05"].get_axes()
+    assert not axis.patches and not axis.child_axes
+    steps = line(axis, "_count")
+    np.testing.assert_array_equal(steps.get_ydata(), np.arange(1, 41))
+    assert np.all(np.diff(steps.get_xdata()) < 0) and steps.get_drawstyle() == "steps-post"
+    np.testing.assert_array_equal(line(axis, "_rug").get_xdata(), steps.get_xdata())
+    assert axis.get_xscale() == "log" and "at least" in axis.get_ylabel()
+    assert "$\\lambda_\\mathrm{cross}$" in notes(axis)
+    (flat,) = plotting.eigenvalue_density(np.array([0.05, -0.01, 0.02]), CROSS).get_axes()
+    assert flat.get_xscale() == "linear" and "all below" in flat.get_title()
+
+
 def test_the_whole_spectrum_is_counted_beside_the_eigenvalues_found(drawn):
     (axis,) = drawn["fig05_density"].get_axes()
-    mean = line(axis, "all, by the density")
+    mean = line(axis, "all, by the density, ± one standard error")
     counted = np.interp([2e-3, 0.15, 1.5], *mean.get_data())
     np.testing.assert_allclose(counted, [20, 15, 5])
     found = line(axis, "those found")
@@ -245,6 +437,90 @@ def test_fig_11_has_three_panels_on_one_index(drawn):
     np.testing.assert_array_equal(top.lines[0].get_ydata(), np.full(5, 50.0))
     assert "$\\lambda_\\mathrm{cross}$" in notes(middle)
     assert line(bottom, "± 2σ of a random vector").get_ydata()[0] == 0.8
+
+
+def test_fig_11_marks_the_number_above_the_crossover_and_nothing_of_the_paper_by_itself(drawn):
+    above = np.sum(REGIMES["without replacement"].eigenvalues > CROSS)
+    for axis in drawn["fig11"].get_axes():
+        assert [above, above] in [list(one.get_xdata()) for one in axis.lines]
+    top = drawn["fig11"].get_axes()[0]
+    assert f"{above} above" in " ".join(notes(top)) and top.get_legend() is None
+
+
+def test_fig_11_shows_the_papers_points_and_says_which_lie_beyond(drawn):
+    top = drawn["fig11_paper"].get_axes()[0]
+    here, paper = legend(top)
+    assert here == "here" and "44 % at 5,000" in paper and "10 % at 7,000" in paper
+    squares = line(top, paper)
+    np.testing.assert_allclose(squares.get_xydata(), [[0, 63], [35, 54]])
+    assert squares.get_marker() == "s" and "35" in notes(top)
+    assert squares.get_zorder() > line(top, "here").get_zorder()
+    assert top.get_ylim()[1] > 63
+
+
+def test_fig_10_draws_eq_109_as_a_curve_and_the_window_as_points(drawn):
+    limit, _, crossover, _ = drawn["fig10"].get_axes()
+    for axis, formula in (
+        (limit, lambda beta: theory.max_correlation_time(beta, M)),
+        (crossover, lambda beta: theory.crossover_eigenvalue(0.01, beta, M)),
+    ):
+        beta, curve = line(axis, "theory (Eq. 109)").get_data()
+        assert len(beta) > 50 and (beta[0], beta[-1]) == (0.5, 0.9)
+        np.testing.assert_allclose(curve, [formula(one) for one in beta], rtol=1e-9)
+        window = line(axis, "theory, finite window")
+        assert window.get_linestyle() == "None" and window.get_marker() == "x"
+        assert len(window.get_xdata()) == 3
+    assert len(drawn["fig10"].legends[0].get_texts()) == 4
+
+
+def test_fig_10_shows_the_windows_own_curvature_where_it_is_known():
+    ones = SimpleNamespace(limit=np.full(2, 1.2), crossover=np.full(2, 1.2))
+    axis = scales(over_effective=ones).get_axes()[0]
+    own = line(axis, "the same, window's own curvature")
+    assert own.get_linestyle() == "None"
+    limits = [theory.max_correlation_time(beta, M) for beta in sorted(MOMENTA)]
+    np.testing.assert_allclose(own.get_ydata(), np.array(limits) * 0.5)
+
+
+def test_every_line_of_the_injected_noise_is_named_and_has_the_colour_of_its_points(drawn):
+    figure = drawn["shaken"]
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    noises = ("white", "anti", "strong")
+    ends = (", measured", ", theory of its window")
+    assert named == [noise + end for noise in noises for end in ends]
+    for axis in figure.get_axes():
+        points = [one for one in axis.lines if one.get_label() == "_measured"]
+        lines = [line(axis, f"{noise}, theory of its window") for noise in noises]
+        assert [one.get_color() for one in lines] == [one.get_color() for one in points]
+        assert min(one.get_zorder() for one in lines) > max(one.get_zorder() for one in points)
+        assert len({str(one._dash_pattern) for one in lines}) == 3
+
+
+def test_bins_show_ratios_with_errors_and_the_number_behind_each(drawn):
+    axes = drawn["bins"].get_axes()
+    assert [axis.get_title() for axis in axes[:2]] == list(REGIMES)
+    assert len(axes) == 6
+    for row, ratio in enumerate((1.2, 1.0, 0.7)):
+        first, second = axes[2 * row : 2 * row + 2]
+        assert first.get_ylim() == second.get_ylim()
+        points, _, (bars,) = first.containers[0]
+        np.testing.assert_allclose(points.get_xydata(), [[0.03, ratio], [0.1, ratio], [2, 1]])
+        lengths = [np.ptp(bar[:, 1]) for bar in bars.get_segments()]
+        np.testing.assert_allclose(lengths, np.array([ratio, ratio, 1]) / 10)
+        assert notes(first) == {"n =", "40", "20", "7"}
+        ends = np.concatenate([bar[:, 1] for bar in bars.get_segments()])
+        low, high = first.get_ylim()
+        assert ends.min() > low + 0.12 * (high - low) and ends.max() < high
+    assert "weight variance" in axes[0].get_ylabel() and axes[0].get_xscale() == "log"
+    (said,) = drawn["bins"].legends[0].get_texts()
+    assert "one standard error" in said.get_text()
+
+
+def test_the_quadratics_figures_say_what_is_measured_and_what_theory(drawn):
+    figures = (drawn["quadratic"], quadratic.autocorrelations(simulated()))
+    for figure in figures:
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert said == ["measured ± two standard errors", "theory"]
 
 
 def test_fig_13_shows_both_bases_and_the_cosine(drawn):

@@ -12,18 +12,19 @@ The figures, by their number in the paper
     leading_variances         Fig. 13
     noise_against_curvature   Fig. 14
     accuracy_comparison       Sec. 7
+    binned_agreement          measured over theory in bins of λ/λ_cross
 
-The panels draw into axes that are yours. Nothing here writes files.
+`label_source` names a figure's data in a line of its own. The panels draw into axes that are
+yours. Nothing here writes files.
 """
 
+from antisgd.plotting.agreement import Bins, binned_agreement, bins_panel
 from antisgd.plotting.figures import (
     accuracy_comparison,
     discarded_directions,
-    eigenvalue_density,
     leading_variances,
     noise_against_curvature,
     noise_autocorrelation,
-    spectrum_count,
     training_curves,
     variances_figure,
 )
@@ -38,20 +39,26 @@ from antisgd.plotting.panels import (
     leading_variances_panel,
     noise_panel,
     projection_panel,
-    spectrum_panel,
     variances_panel,
 )
+from antisgd.plotting.spectra import count_panel, eigenvalue_density, spectrum_count, spectrum_panel
+from antisgd.plotting.style import label_source
 
 __all__ = [
+    "Bins",
     "accuracy_comparison",
     "accuracy_panel",
     "autocorrelation_panel",
+    "binned_agreement",
+    "bins_panel",
     "correlation_time_panel",
+    "count_panel",
     "curve_panel",
     "discarded_accuracy_panel",
     "discarded_directions",
     "eigenvalue_density",
     "eigenvalue_panel",
+    "label_source",
     "leading_variances",
     "leading_variances_panel",
     "noise_against_curvature",

@@ -5,16 +5,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from antisgd.plotting import panels
-from antisgd.plotting.figures import PAGE, _figure, _styled
+from antisgd.plotting import panels, style
+from antisgd.plotting.marks import LINES, entry, points
+from antisgd.plotting.style import PAGE, new_figure, styled
 
 __all__ = ["minima", "shaken_weights"]
 
-_COLOURS = (panels.ORANGE, panels.BLUE, panels.GREEN)
+_COLOURS = (style.ORANGE, style.BLUE, style.GREEN)
+# Lines of two noises of one law coincide: each shows in the other's gaps.
+_DASHES: Any = ("-", (0, (4, 4)), (4, (4, 4)))
+# Lines keep the colour of their points and stand out from them by an edge.
+_EDGE = [withStroke(linewidth=2.4, foreground="black")]
 
 
-@_styled
+@styled
 def minima(quantities: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     """What each way to descend arrives at: every seed, means ± one standard error.
 
@@ -22,7 +28,7 @@ def minima(quantities: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure
         quantities: axis label → values [ways, seeds].
         names: of the ways.
     """
-    figure, axes = _figure(PAGE, 1.5 * len(quantities) + 0.5, len(quantities), sharex=True)
+    figure, axes = new_figure(PAGE, 1.5 * len(quantities) + 0.5, len(quantities), sharex=True)
     names = [name.replace(" ", "\n", 1) for name in names]
     for axis, (label, values) in zip(axes[:, 0], quantities.items(), strict=True):
         panels.accuracy_panel(axis, np.asarray(values), names)
@@ -31,7 +37,7 @@ def minima(quantities: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure
     return figure
 
 
-@_styled
+@styled
 def shaken_weights(windows: Mapping[str, Sequence[Any]]) -> Figure:
     """Weight variance and correlation time along eigenvectors, with the theory of each noise.
 
@@ -39,23 +45,23 @@ def shaken_weights(windows: Mapping[str, Sequence[Any]]) -> Figure:
         windows: name of the noise → one object a seed with eigenvalues [k], measured and
             expected, variances per noise variance, [k] each.
     """
-    figure, axes = _figure(PAGE, 2.7, 1, 2, sharex=True)
+    figure, axes = new_figure(PAGE, 2.7, 1, 2, sharex=True)
     words = {
-        "weight": "weight variance over $\\sigma^2$ (squared steps)",
+        "weight": "weight variance / $\\sigma^2$ (steps$^2$)",
         "correlation_time": "correlation time $\\tau$ (update steps)",
     }
     for axis, (quantity, label) in zip(axes[0], words.items(), strict=True):
-        for colour, (name, seeds) in zip(_COLOURS, windows.items(), strict=True):
+        for colour, dashes, (noise, seeds) in zip(_COLOURS, _DASHES, windows.items(), strict=False):
             x = np.concatenate([one.eigenvalues for one in seeds])
             order = np.argsort(x)
             measured, expected = (
                 np.concatenate([getattr(getattr(one, side), quantity) for one in seeds])
                 for side in ("measured", "expected")
             )
-            panels._points(axis, x, measured, colour)
-            axis.plot(x[order], expected[order], color=panels.BLACK, linewidth=0.9, zorder=5)
-            panels._name(axis, name, colour)
-        axis.set(xscale="log", yscale="log", xlabel=panels.EIGENVALUE, ylabel=label)
-    panels._name(axes[0, 0], "theory, finite window", panels.BLACK, "-")
-    axes[0, 0].legend(loc="best")
+            points(axis, x, measured, colour)
+            entry(axis, f"{noise}, measured", colour)
+            axis.plot(x[order], expected[order], color=colour, linestyle=dashes, zorder=LINES,
+                      path_effects=_EDGE, label=f"{noise}, theory of its window")  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel=style.EIGENVALUE, ylabel=label)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
