@@ -158,7 +158,14 @@ def lenet(settings: Settings, pictures: Pictures) -> Presentation:
     def present(rows: Rows, panels: Panels) -> tuple[Rows, Panels]:
         return beside(rows, LENET, settings, pictures), numbered(panels, FIGURES)
 
-    return Presentation(present, CAPTIONED, HEADLINED)
+    prefix = "accuracy_without_"
+    marks = {
+        int(name.removeprefix(prefix)): known.value
+        for name, known in LENET.items()
+        if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
+    }
+    shown = marks if on_the_papers(pictures) else None
+    return Presentation(present, CAPTIONED, HEADLINED, shown)
 
 
 def resnet20(settings: Settings, pictures: Pictures) -> Presentation:

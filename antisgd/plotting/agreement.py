@@ -30,7 +30,7 @@ _QUANTITIES = {
 }
 
 
-_ENTRY = "median of a bin ± one standard error, n directions"
+_ENTRY = "mean of a bin ± one standard error, n directions"
 
 
 class Bins(NamedTuple):
@@ -38,7 +38,7 @@ class Bins(NamedTuple):
 
     Attributes:
         centre: λ/λ_cross of the bin, increasing, [bins].
-        ratio: median of measured over theory, [bins].
+        ratio: mean of measured over theory, [bins].
         error: one standard error of `ratio`, [bins].
         number: directions behind it, integers [bins]; where 0, the ratio is not drawn.
     """

@@ -50,9 +50,7 @@ def scale_panel(
     Args:
         axis: where to draw.
         x: values of the hyper-parameter, [n].
-        settings: [n] objects whose `expected`, `measured`, `window` and `error` hold the scales,
-            `over_effective`, if they have it, the measured over those at the window's own
-            curvature.
+        settings: [n] objects whose `expected`, `measured`, `window` and `error` hold the scales.
         scale: "limit" or "crossover".
         coordinate: that of x of which Eq. 109 is a power, where it is not one of x itself: what
             the curve between the settings follows.
@@ -64,11 +62,6 @@ def scale_panel(
     axis.plot(*curve, color=style.THEORY, label="theory (Eq. 109)")
     axis.plot(x, [_mean(getattr(one.window, scale)) for one in settings], "x", markersize=5,
               mew=1.2, color=style.WINDOW, label="theory, finite window")  # fmt: skip
-    if all(hasattr(one, "over_effective") for one in settings):
-        own = [_mean(getattr(one.measured, scale) / getattr(one.over_effective, scale))
-               for one in settings]  # fmt: skip
-        axis.plot(x, own, "+", markersize=6, mew=1.2, color=style.PURPLE,
-                  label="the same, window's own curvature")  # fmt: skip
     if scale == "limit":
         every = [_mean(one.measured.limit_of_all) for one in settings]
         axis.plot(x, every, "o", mec=style.TIME, mfc="none", markersize=5,

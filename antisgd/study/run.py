@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, heavy_ball, results
+from antisgd import data, heavy_ball, plotting, results
 from antisgd.study import findings, preflight, report
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings.rows import Panels, Rows, table
@@ -37,11 +37,13 @@ class Presentation(NamedTuple):
         present: (rows, figures) → those that are shown, under the names that they are shown by.
         captions: of the figures, by the names that they are shown by.
         headlines: rows that the report shows large, see `report.HEADLINES`.
+        marks: accuracies of the paper without so many leading directions, for Fig. 11.
     """
 
     present: Callable[[Rows, Panels], tuple[Rows, Panels]] = lambda rows, panels: (rows, panels)
     captions: Mapping[str, report.Caption] = report.CAPTIONS
     headlines: Mapping[str, tuple[str, str | None]] = report.HEADLINES
+    marks: Mapping[int, float] | None = None
 
 
 class Network(NamedTuple):
@@ -138,8 +140,8 @@ def _analysed(
         return
     first = train.network(trained, 0).params
     final = train.final_metrics(problem, first) if settings.epochs else {}
-    rows, panels = findings.of_study(problem, settings, trained, final, found)
-    _write(folder, presentation, *presentation.present(rows, panels))
+    rows, panels = findings.of_study(problem, settings, trained, final, found, presentation.marks)
+    _write(folder, problem.data, presentation, *presentation.present(rows, panels))
 
 
 def computed(problem: Problem, settings: Settings, network: Network) -> dict[str, Any]:
@@ -210,7 +212,8 @@ def _path_curvature(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
 ) -> dict[str, validity.PathCurvature] | None:
     """Scheme → the curvature along its period."""
-    pairs, made = found["eigenpairs"], {}
+    pairs = found["eigenpairs"]
+    made: dict[str, validity.PathCurvature] = {}
     for scheme, recorded in found["analysis"].items():
         one = validity.path_curvature(
             problem, settings, recorded, pairs.vectors, pairs.values, scheme, network.folder
@@ -235,8 +238,12 @@ _COMPUTE = {
 }
 
 
-def _write(folder: Path, presentation: Presentation, rows: Rows, panels: Panels) -> None:
+def _write(
+    folder: Path, shown: str, presentation: Presentation, rows: Rows, panels: Panels
+) -> None:
     for name, panel in panels.items():
+        if shown:
+            plotting.label_source(panel, shown)
         results.write_figure(folder / "figures" / name, panel)
     results.write_json(folder / "summary.json", rows)
     page = report.render(folder, presentation.captions, presentation.headlines)

@@ -65,7 +65,7 @@ def main(
             results.write_arrays(folder / f"minima_{name}.npz", **one._asdict())
         rows = minima_rows(found) + precision_rows(found)
         rows += noise_rows(trained) + window_rows(windows)
-        outcome.write(folder, rows, panels(found, windows))
+        outcome.write(folder, rows, panels(found, windows), shown=problem.data)
 
 
 def work(settings: Settings, place: Place) -> preflight.Work:

@@ -45,7 +45,7 @@ def main(settings: Settings, chosen: pictures.Pictures, place: Place) -> None:
         conditions = conditions_of(problem.num_examples, settings)
         analyses = both_bases(recorded, values, conditions)
         made = paper.beside(rows(conditions, analyses, values), paper.FIRST_LAYER, settings, chosen)
-        outcome.write(folder, made, {"fig04": figure(conditions, analyses)})
+        outcome.write(folder, made, {"fig04": figure(conditions, analyses)}, shown=problem.data)
 
 
 def work(problem: Problem, place: Place) -> preflight.Work:

@@ -102,7 +102,8 @@ def _run(
             rows = summary.rows(folder, problem, settings, varied, done)
             rows = paper.only_on_its_pictures(rows, chosen)
             results.write_json(folder / "summary.json", rows)
-    outcome.write(folder, rows, summary.panels(problem, settings, varied, done))
+    panels = summary.panels(problem, settings, varied, done)
+    outcome.write(folder, rows, panels, shown=problem.data)
 
 
 def grid(settings: Settings, own: Varied) -> dict[str, list[Point]]:

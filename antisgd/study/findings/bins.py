@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from antisgd import plotting
 from antisgd.study.conditions import Conditions
-from antisgd.study.findings.rows import Rows, row
+from antisgd.study.findings.rows import Panels, Rows, row
 from antisgd.study.stages.analysis import Analysis
 
-__all__ = ["Bins", "binned", "rows"]
+__all__ = ["Bins", "binned", "panels", "rows"]
 
 # Bins a decade of λ/λ_cross, and the fewest directions that make one.
 PER_DECADE, FEWEST = 2, 3
@@ -29,7 +30,7 @@ class Bins(NamedTuple):
             variances exact theory makes 1 of it; a window's time is skew, see `expected`.
         error: standard error of the mean over directions.
         expected: what exact theory and one window's scatter make of the mean; nan without it.
-        count: directions.
+        number: directions.
     """
 
     edges: np.ndarray
@@ -37,7 +38,7 @@ class Bins(NamedTuple):
     ratio: np.ndarray
     error: np.ndarray
     expected: np.ndarray
-    count: np.ndarray
+    number: np.ndarray
 
 
 def binned(conditions: Conditions, one: Analysis) -> dict[str, Bins]:
@@ -88,12 +89,32 @@ def rows(bins: Mapping[str, Bins], scheme: str) -> Rows:
                 row(
                     f"{name}_over_theory_{low:.2g}_to_{high:.2g}_{scheme}",
                     figure,
-                    f"{_WORDS[name]} over the finite-window theory, mean, lambda/lambda_cross "
+                    f"{_WORDS[name]} over finite-window theory, lambda/lambda_cross "
                     f"{low:.2g} to {high:.2g}",
                     one.ratio[i],
                     one.error[i],
-                    n=int(one.count[i]),
-                    note=f"theory {one.expected[i]:.3g}; error over directions",
+                    n=int(one.number[i]),
+                    note=f"theory {one.expected[i]:.3g}; mean over directions, and their error",
                 )
             )
     return made
+
+
+def panels(bins: Mapping[str, Mapping[str, Bins]]) -> Panels:
+    """Measured over theory against λ/λ_cross, a column a scheme.
+
+    Args:
+        bins: title of the scheme → its bins.
+    """
+    shown = {
+        title: {
+            name: plotting.Bins(one.centre, one.ratio, one.error, one.number)
+            for name, one in each.items()
+        }
+        for title, each in bins.items()
+    }
+    return {"agreement": plotting.binned_agreement(shown)} if _any(bins) else {}
+
+
+def _any(bins: Mapping[str, Mapping[str, Bins]]) -> bool:
+    return any(one.number.size for each in bins.values() for one in each.values())

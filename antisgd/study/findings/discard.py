@@ -1,5 +1,7 @@
 """What is left of the network without its leading directions (Fig. 11)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from antisgd import plotting
@@ -44,11 +46,15 @@ def rows(crossover: float, found: Discarding, eigenvalues: np.ndarray, num_examp
 
 
 def panels(
-    crossover: float, found: Discarding, eigenvalues: np.ndarray, unconverged: np.ndarray
+    crossover: float,
+    found: Discarding,
+    eigenvalues: np.ndarray,
+    unconverged: np.ndarray,
+    marks: Mapping[int, float] | None = None,
 ) -> Panels:
-    """Fig. 11."""
+    """Fig. 11; `marks` are accuracies of the paper by the number of directions discarded."""
     figure = plotting.discarded_directions(
         found.counts, found.accuracies, eigenvalues, found.projections, crossover,
-        found.deviation, unconverged=unconverged,
+        found.deviation, unconverged=unconverged, paper=marks,
     )  # fmt: skip
     return {"discarded_directions": figure}

@@ -1,6 +1,7 @@
 """All that the results of a study show: its rows and figures, network by network."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ def of_study(
     trained: Trained,
     final: Mapping[str, float],
     found: Sequence[Mapping[str, Any]],
+    marks: Mapping[int, float] | None = None,
 ) -> tuple[Rows, Panels]:
     """Rows and figures of the training and of every network that was analysed.
 
@@ -43,6 +45,7 @@ def of_study(
         trained: networks and their curves.
         final: metrics of the first network over all examples.
         found: results of each analysed network by the names of the stages.
+        marks: accuracies of the paper without so many directions, for Fig. 11.
     """
     conditions = conditions_of(problem.num_examples, settings)
     rows, panels = [], {}
@@ -50,7 +53,7 @@ def of_study(
         rows = training.rows(settings, trained.curves, final)
         panels = training.panels(settings, trained.curves, _first_period(found))
     for seed, results in enumerate(found):
-        more_rows, more_panels = _of_network(problem, settings, conditions, results)
+        more_rows, more_panels = _of_network(problem, conditions, results, marks)
         suffix = f"_seed{seed}" if seed else ""
         rows += [one | {"id": one["id"] + suffix} for one in more_rows]
         panels |= {f"{name}{suffix}": panel for name, panel in more_panels.items()}
@@ -63,14 +66,18 @@ def _first_period(found: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _of_network(
-    problem: Problem, settings: Settings, conditions: Conditions, found: Mapping[str, Any]
+    problem: Problem,
+    conditions: Conditions,
+    found: Mapping[str, Any],
+    marks: Mapping[int, float] | None,
 ) -> tuple[Rows, Panels]:
     """What one network shows, as far as its stages went."""
     pairs = found.get("eigenpairs")
     if pairs is None:
         return [], {}
     rows, panels = curvature.rows(conditions, pairs), curvature.panels(conditions, pairs)
-    for part in (_of_periods, _of_noise, _of_spectrum):
+    parts = (_of_periods, partial(_of_noise, marks=marks), _of_spectrum)
+    for part in parts:
         more_rows, more_panels = part(problem, conditions, found)
         rows, panels = rows + more_rows, panels | more_panels
     return rows, panels
@@ -87,21 +94,25 @@ def _of_periods(
         scheme: analysis.marked(analysis.analyse(one, pairs.values, scheme, conditions), pairs)
         for scheme, one in recorded.items()
     }
-    rows = []
+    rows, in_bins = [], {}
     for scheme, one in analyses.items():
         rows += noise.rows(conditions, one, recorded[scheme], scheme)
         rows += variances.rows(one, scheme)
-        rows += bins.rows(bins.binned(conditions, one), scheme)
+        in_bins[training.TITLES[scheme]] = bins.binned(conditions, one)
+        rows += bins.rows(in_bins[training.TITLES[scheme]], scheme)
         rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
     panels = noise.panels(conditions, titled) | variances.panels(conditions, titled)
-    return rows + schemes.rows(conditions, analyses), panels
+    return rows + schemes.rows(conditions, analyses), panels | bins.panels(in_bins)
 
 
 def _of_noise(
-    problem: Problem, conditions: Conditions, found: Mapping[str, Any]
+    problem: Problem,
+    conditions: Conditions,
+    found: Mapping[str, Any],
+    marks: Mapping[int, float] | None,
 ) -> tuple[Rows, Panels]:
     """Noise against curvature, and what is left without the leading directions."""
     pairs = found["eigenpairs"]
@@ -114,7 +125,7 @@ def _of_noise(
     if "discard" in found:
         cross, tested = conditions.crossover, jax.tree.leaves(problem.test)[0].shape[0]
         rows += discard.rows(cross, found["discard"], pairs.values, tested)
-        panels |= discard.panels(cross, found["discard"], pairs.values, ~pairs.converged)
+        panels |= discard.panels(cross, found["discard"], pairs.values, ~pairs.converged, marks)
     return rows, panels
 
 

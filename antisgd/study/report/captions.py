@@ -47,6 +47,12 @@ CAPTIONS = {
         "Right of λ_cross both columns should agree. Left of it, with replacement, the correlation "
         "time should go on growing until the finite window cuts it off (the dashed line).",
     ),
+    "agreement": Caption(
+        "Measured over predicted, against λ/λ_cross",
+        "Where the points lie on one the finite-window theory at the curvature of θ_K holds. A "
+        "single window's correlation time scatters skewly: its mean lies a little above one even "
+        "where theory is exact.",
+    ),
     "training_curves": Caption(
         "Loss and accuracy",
         "In the shaded analysis period the loss should hardly change: the theory assumes a "
