@@ -27,7 +27,7 @@ def pictures():
     made = data.synthetic(N)
     raw = [data.cifar10.Pictures(as_bytes(part.images), np.asarray(part.labels)) for part in made]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda *_, **__: made)
+        patch.setattr(data, "load_named", lambda *_, **__: (made, "synthetic pictures"))
         patch.setattr(data.cifar10, "read", lambda directory: raw)
         yield
 

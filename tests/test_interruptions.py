@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from antisgd import results
-from experiments import interruption
+from antisgd.study import interruption
 from tests import tiny
-from tests.test_experiments import arrays_of
 
-SHORT = (*tiny.FLAGS, "--stages=train,eigenpairs,analysis", "--sampling=without_replacement")
+SHORT = ("--stages=train,eigenpairs,analysis", "--sampling=without_replacement")
 # With a basis that is restarted, which is written anew then.
-LONG = (
-    *tiny.FLAGS, "--epochs=60", "--analysis_epochs=15", "--eigenpairs=12", "--basis_memory=8e-5",
-)  # fmt: skip
+LONG = ("--epochs=60", "--analysis_epochs=15", "--eigenpairs=12", "--basis_memory=8e-5")
 # One death in every stage, of each kind; the numbers of writes are those of SHORT.
 DOOMS = (
     tiny.Doom(writes=6, seconds=0.01),
@@ -25,21 +22,8 @@ DOOMS = (
 )
 
 
-def live(folder, flags, doom=None, devices=1):
-    """One process to its end: exit code and words."""
-    cache, log = folder.parent / "cache", folder.parent / "words"
-    arguments = (*flags, f"--output_dir={folder}")
-    process = tiny.CONTEXT.Process(target=tiny.run, args=(arguments, cache, log, doom, devices))
-    process.start()
-    process.join()
-    return process.exitcode, log.read_text()
-
-
 def same_bits(first, second):
-    before, after = arrays_of(first), arrays_of(second)
-    assert before.keys() == after.keys()
-    for name, array in before.items():
-        np.testing.assert_array_equal(array, after[name], err_msg=name)
+    tiny.same_arrays(first, second)
     for path in (first / "figures").glob("*"):
         assert path.read_bytes() == (second / "figures" / path.name).read_bytes(), path
     for path in first.glob("summary.json"):
@@ -56,14 +40,14 @@ def stages_of(folder):
 
 def test_killed_in_every_stage_and_started_again(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert live(whole, SHORT)[0] == 0
+    assert tiny.live(whole, *SHORT)[0] == 0
     for stage, doom in enumerate(DOOMS, 1):
-        code, words = live(killed, SHORT, doom)
+        code, words = tiny.live(killed, *SHORT, doom=doom)
         assert code == (-signal.SIGKILL if doom.number == signal.SIGKILL else 1), words
         assert stages_of(killed) == stage
     assert "stopping at the next checkpoint" in words
     assert "stopped; the same command goes on" in words
-    code, words = live(killed, SHORT)
+    code, words = tiny.live(killed, *SHORT)
     assert code == 0, words
     same_bits(whole, killed)
 
@@ -85,12 +69,12 @@ def lost(folder, began):
 @pytest.mark.slow
 def test_fifty_deaths_at_random_moments(tmp_path):
     whole, rng = tmp_path / "whole", np.random.default_rng(0)
-    assert live(whole, LONG)[0] == 0
+    assert tiny.live(whole, *LONG)[0] == 0
     deaths, longest, runs, code = [], 0.0, 0, None
     while len(deaths) < 50 or code:
         folder, began = tmp_path / f"run_{runs}", time.time()
         doom = random_doom(rng) if len(deaths) < 50 else None
-        code, words = live(folder, LONG, doom)
+        code, words = tiny.live(folder, *LONG, doom=doom)
         if code == 0:
             same_bits(whole, folder)
             runs += 1

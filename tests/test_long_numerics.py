@@ -8,9 +8,9 @@ from scipy import signal
 
 from antisgd import heavy_ball, objective, statistics, trajectory
 from antisgd.data import Examples
-from experiments import plan, recording, training
+from antisgd.study.preflight import plan
+from antisgd.study.stages import record, train
 from tests import tiny
-from tests.test_interruptions import live
 
 SIX_DIGITS = 1e-6
 MILLION = 1_000_000
@@ -82,25 +82,26 @@ def test_losses_over_many_microbatches(million):
     assert found.accuracy == 1
 
 
-def recorded(folder, chunk, microbatch_size):
-    with tiny.given(f"--microbatch_size={microbatch_size}"):
-        recording.EXACT_CHUNK_STEPS = chunk
-        problem, key = tiny.problem(), jax.random.key(0)
-        optimizer = training.optimizer_at(0, *training.hyperparameters())
-        state = heavy_ball.init(optimizer, problem.init(key))
-        directions = np.linalg.qr(np.random.default_rng(2).normal(size=(650, 3)))[0].T
-        directions = directions.astype(np.float32)
-        found = recording.record(
-            problem, state, directions, np.ones(3), regime="without_replacement", key=key,
-            folder=folder,
-        )  # fmt: skip
-        work = plan.Work(0, 3, periods=1, train=0, solves=0, records=1, products=0)
-        return found, plan.disk(problem, work) - plan.disk(problem, work._replace(periods=0))
+def recorded(folder, chunk, microbatch_size, patch):
+    patch.setattr(record, "EXACT_CHUNK_STEPS", chunk)
+    problem, settings = tiny.problem(), tiny.settings(microbatch_size=microbatch_size)
+    optimizer = train.optimizer_at(settings, 0, *train.hyperparameters(settings))
+    state = heavy_ball.init(optimizer, problem.init(jax.random.key(0)))
+    directions = np.linalg.qr(np.random.default_rng(2).normal(size=(650, 3)))[0].T
+    found = record.record(
+        problem, settings, state, directions.astype(np.float32), np.ones(3),
+        scheme="without_replacement", folder=folder,
+    )  # fmt: skip
+    work = plan.Work(0, 3, periods=1, train=0, solves=0, records=1, products=0)
+    recording, none = (
+        plan.disk(problem, settings, work._replace(periods=periods)) for periods in (1, 0)
+    )
+    return found, recording - none
 
 
-def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path):
-    first, planned = recorded(tmp_path / "first", 10, 60)
-    other, _ = recorded(tmp_path / "other", 3, 7)
+def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path, monkeypatch):
+    first, planned = recorded(tmp_path / "first", 10, 60, monkeypatch)
+    other, _ = recorded(tmp_path / "other", 3, 7, monkeypatch)
     # Each of 30 steps rounds the weights, of norm 2.5.
     norm = np.linalg.norm(jax.flatten_util.ravel_pytree(first.final)[0])
     rounding = 30 * np.finfo(np.float32).eps * norm
@@ -116,12 +117,12 @@ def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path):
 @pytest.mark.slow
 def test_one_and_two_devices_agree(tmp_path):
     """Four networks dealt out to two devices, and the microbatches of every product."""
-    flags = (*tiny.FLAGS, "--seeds=2", "--analysis_seeds=2")
+    flags = ("--seeds=2", "--analysis_seeds=2")
     folders = []
     for devices in (1, 2):
         folders.append(tmp_path / str(devices) / "run")
         folders[-1].parent.mkdir()
-        code, words = live(folders[-1], flags, devices=devices)
+        code, words = tiny.live(folders[-1], *flags, devices=devices)
         assert code == 0, words
     one, two = (np.load(folder / "training.npz") for folder in folders)
     np.testing.assert_allclose(one["params"], two["params"], atol=1e-5)

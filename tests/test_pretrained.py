@@ -66,6 +66,7 @@ def test_what_is_kept_of_a_run_is_its_first_network(tmp_path, monkeypatch):
         "provenance": {"command": "python -m experiments.lenet --data_dir=/x/y --eigenpairs=9"},
         "begun_with": {"command": "python -m experiments.lenet --data_dir=/x/y --seeds=2"},
         "data_fingerprint": "feedbeef",
+        "data": "scikit-learn's digits",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "__init__.py").touch()
@@ -75,5 +76,6 @@ def test_what_is_kept_of_a_run_is_its_first_network(tmp_path, monkeypatch):
     np.testing.assert_array_equal(ravel_pytree(trained.params)[0], params[0])
     assert (trained.learning_rate, trained.test_accuracy) == (1.0, 0.5)
     assert trained.provenance["command"] == "python -m experiments.lenet --seeds=2"
+    assert trained.data == "scikit-learn's digits"
     images = np.zeros((1, 8, 8, 1), np.float32)
     assert jax.eval_shape(models.lenet().apply, trained.params, images).shape == (1, 10)

@@ -1,28 +1,39 @@
 """The README runs: every Python block is executed, every command exists."""
 
-import importlib
 import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from absl import flags
 
-from experiments import curvature, kept, plan
-from tests import tiny
-from tests.test_guards import eigenpairs
+from antisgd import results
+from antisgd.study import cli
+from antisgd.study.preflight import plan
+from antisgd.study.stages import eigenpairs
+from experiments import cli as experiments_cli
+from experiments import kept
+from experiments.lenet import __main__ as lenet
+from tests import mains, tiny
+from tests.test_guards import found_before
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = sorted(set(re.findall(r"python -m (experiments[\w.]*)((?: --[\w=./,-]+)*)", README)))
+COMMANDS = sorted(
+    set(
+        re.findall(
+            r"python -m (experiments[\w.]*|antisgd\.study)[\w: ]*((?: --[\w=./,-]+)*)", README
+        )
+    )
+)
 
 
 # What a block must have computed, by a name that it alone holds.
@@ -60,18 +71,20 @@ def test_commands_have_modules_flags_and_presets(module):
 
 
 def read_flags(module, lines):
-    """A benchmark's options are in its help, an experiment's are parsed."""
+    """The command up to where its main would begin; help names the options of a script."""
     os.chdir(ROOT)
-    experiment = importlib.import_module(module)
-    if module.startswith("experiments.benchmarks"):
-        sys.argv = ["x", "--help"]
-        with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
-            experiment.main()
-        assert text.getvalue().startswith("usage: ")
-        assert all(name in text.getvalue() for name in re.findall(r"--\w+", " ".join(lines)))
-        return
-    for line in lines:
-        flags.FLAGS(["x", *line.split()])
+
+    def begun(main, *defaults, positional=0):
+        for line in lines:
+            cli.parse(line.split(), *defaults)
+        print("usage: ", *lines)
+
+    cli.run = experiments_cli.run = begun
+    sys.argv = ["x", "--help"]
+    with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__")
+    assert text.getvalue().startswith("usage: ")
+    assert all(name in text.getvalue() for name in re.findall(r"--\w+", " ".join(lines)))
 
 
 def test_both_make_commands_exist():
@@ -95,6 +108,7 @@ MISTAKES = {
     "--eigenpairs=": ["--eigenpairs=651"],
     "of memory": [],
     "of disk": [],
+    "is being worked in": [],
 }
 
 
@@ -108,22 +122,22 @@ def test_a_mistake_gets_the_message_of_troubleshooting(part, tmp_path, monkeypat
     folder, empty = tmp_path / "run", tmp_path / "empty"
     empty.mkdir()
     if part == "other settings":
-        tiny.main(folder, "--stages=train", "--epochs=0")
+        mains.run(lenet, folder, *tiny.FLAGS, "--stages=train", "--epochs=0")
     if part == "of memory":
-        monkeypatch.setattr(plan, "machine", lambda: plan.Place("this machine", 1000))
+        monkeypatch.setattr(plan, "machine", lambda: plan.Room("this machine", 1000))
     if part == "of disk":
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(SystemExit) as stopped:
-        tiny.main(folder, *MISTAKES[part], f"--data_dir={empty}")
+    elsewhere = results.held(folder) if part == "is being worked in" else nullcontext()
+    with elsewhere, pytest.raises(SystemExit) as stopped:
+        mains.run(lenet, folder, *tiny.FLAGS, *MISTAKES[part], f"--data_dir={empty}")
     assert matches(message, str(stopped.value).removeprefix("error: ")), stopped.value
 
 
 def test_unconverged_pairs_get_the_warning_of_troubleshooting(tmp_path, caplog):
     (message,) = [one for one in TROUBLES if not any(part in one for part in MISTAKES)]
-    with tiny.given():
-        eigenpairs(tmp_path)
+    found_before(tmp_path)
     (record,) = caplog.records
-    assert record.name == curvature.__name__ and matches(message, record.getMessage())
+    assert record.name == eigenpairs.__name__ and matches(message, record.getMessage())
 
 
 def test_the_tables_are_what_the_kept_results_say():

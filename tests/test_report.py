@@ -10,8 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from experiments import report, report_texts
-from experiments.comparison import row
+from antisgd.study import report
+from antisgd.study.findings.rows import row
+from antisgd.study.report import page as pages
+from experiments import paper
+from experiments import report as command
+from tests import tiny
 
 VOID = {"meta", "img"}
 
@@ -62,6 +66,11 @@ def run_folder(tmp_path):
     return tmp_path
 
 
+def rendered(run_folder):
+    """As the paper's experiments are shown."""
+    return report.render(run_folder, paper.CAPTIONED, paper.HEADLINED)
+
+
 def cells(page, identifier):
     """The texts of a row's cells."""
     inside = re.search(f"<tr id='{identifier}'>(.*?)</tr>", page)[1]
@@ -69,7 +78,7 @@ def cells(page, identifier):
 
 
 def test_every_row_is_there_once_with_its_numbers(run_folder):
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     for one in ROWS:
         assert page.count(f"<tr id='{one['id']}'>") == 1
     assert cells(page, "test_accuracy")[2:] == ["0.63", "0.62", "", ""]
@@ -79,7 +88,7 @@ def test_every_row_is_there_once_with_its_numbers(run_folder):
 
 
 def test_z_is_the_difference_over_both_errors_and_large_ones_stand_out(run_folder):
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     paper, here, z, n = cells(page, "weight_exponent_without_replacement")[2:]
     assert (paper, here, n) == ("1.0770 ± 0.0060", "1.1000 ± 0.0080", "5,000")
     assert z == "+2.3"  # 0.023 / 0.01
@@ -88,7 +97,7 @@ def test_z_is_the_difference_over_both_errors_and_large_ones_stand_out(run_folde
 
 
 def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     order = re.findall("<figure id='(.*?)'>", page)
     assert order == ["fig01", "fig02", "fig02_seed1", "other_one"]
     assert page.count("src='data:image/png;base64,iVBOR") == 4
@@ -97,12 +106,29 @@ def test_every_figure_is_embedded_whole_with_its_title_and_notice(run_folder):
     assert "width=700 " in page  # half of the picture's pixels
     # Only what is wider than a phone scrolls there.
     assert page.count("<div class=wide>") == 1
-    for title, notice in report_texts.CAPTIONS.values():
+    for title, notice in paper.CAPTIONED.values():
         assert title and notice.endswith(".")
 
 
-def test_provenance_settings_and_command_are_there(run_folder):
+def test_a_study_of_ones_own_shows_its_figures_by_their_own_names(run_folder):
+    for path in (run_folder / "figures").glob("*.png"):
+        path.rename(path.with_name(path.name.replace("fig02", "variances")))
     page = report.render(run_folder)
+    assert "<h3>Variances and correlation time against curvature</h3>" in page
+    assert "<h3>Variances and correlation time against curvature, seed 1</h3>" in page
+    assert "Fig. 2:" not in page
+    assert {caption.title for caption in report.CAPTIONS.values() if not caption.notice} == set()
+
+
+def test_the_title_names_network_and_data_where_they_are_known(run_folder):
+    config = json.loads((run_folder / "config.json").read_text())
+    known = config | {"network": "my <net>", "data": "my data"}
+    (run_folder / "config.json").write_text(json.dumps(known))
+    assert "<title>antisgd: my &lt;net&gt;, my data</title>" in report.render(run_folder)
+
+
+def test_provenance_settings_and_command_are_there(run_folder):
+    page = rendered(run_folder)
     assert "python -m experiments.lenet --dataset=digits --note=&#x27;&lt;b&gt;&#x27;" in page
     assert "<p class=soft>2026-01-02 03:04 UTC, commit 0123456789ab</p>" in page
     for text in ("0.10.2", "batch_size", "with, without", "feedbeef"):
@@ -114,12 +140,12 @@ def test_a_run_that_was_gone_on_with_names_both_commands(run_folder):
     config = json.loads((run_folder / "config.json").read_text())
     then = {"command": "python -m experiments.lenet --eigenpairs=60", "date": "2025-12-31"}
     (run_folder / "config.json").write_text(json.dumps(config | {"begun_with": then}))
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     assert "<dd>python -m experiments.lenet --eigenpairs=60 (2025-12-31)</dd>" in page
 
 
 def test_the_page_needs_nothing_from_elsewhere(run_folder):
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     assert not re.search(r"https?:|<a |<link|<script|@import|url\(", page)
     assert set(re.findall(r"src='([^;,]{0,30})", page)) == {"data:image/png"}
 
@@ -144,16 +170,16 @@ class Balance(HTMLParser):
 
 def test_the_page_is_well_formed_and_escapes_what_it_shows(run_folder):
     parser = Balance()
-    parser.feed(report.render(run_folder))
+    parser.feed(rendered(run_folder))
     assert parser.open == []
     assert "robust <error>" in parser.texts
     assert "correlation time <s & more" in parser.texts
 
 
 def test_headlines_fall_back_on_rows_that_the_paper_has(run_folder):
-    assert report.render(run_folder).count("<div class=card>") == 2
+    assert rendered(run_folder).count("<div class=card>") == 2
     (run_folder / "summary.json").write_text(json.dumps(ROWS[2:]))
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     assert page.count("<div class=card>") == 1
     assert "<div class=card>far off<b>2.000 ± 0.030</b>" in page
 
@@ -173,7 +199,7 @@ def test_headlines_have_the_papers_value_or_the_theorys_beside_them(run_folder):
         row("velocity_exponent_without_replacement", "Fig. 2", "without any", 1.5, 0.2),
     ]
     (run_folder / "summary.json").write_text(json.dumps(rows + ROWS[:1]))
-    cards = re.findall("<div class=card>(.*?)</div>", report.render(run_folder))
+    cards = re.findall("<div class=card>(.*?)</div>", rendered(run_folder))
     assert [re.sub(".*<small>|</small>", "", card) for card in cards] == [
         "paper: 0.63", "theory: −0.00653", "theory: 0.95",
     ]  # fmt: skip
@@ -183,7 +209,7 @@ def test_a_run_without_figures_or_paper_values_still_has_a_report(run_folder):
     for path in (run_folder / "figures").iterdir():
         path.unlink()
     (run_folder / "summary.json").write_text(json.dumps(ROWS[3:]))
-    page = report.render(run_folder)
+    page = rendered(run_folder)
     assert "<figure" not in page
     assert "Paper against here" not in page
     assert page.count("<tr id=") == 3
@@ -205,14 +231,19 @@ def test_a_run_without_figures_or_paper_values_still_has_a_report(run_folder):
     ],
 )
 def test_numbers_are_written_to_two_digits_of_their_error(value, error, text):
-    assert report._number(value, error).replace("−0.000", "0.000") == text
+    assert pages._number(value, error).replace("−0.000", "0.000") == text
 
 
-def test_a_folder_without_a_run_is_one_line_and_exit_code_one(tmp_path, run_folder):
-    command = [sys.executable, "-m", "experiments.report"]
-    found = subprocess.run([*command, str(run_folder / "figures")], capture_output=True, text=True)
+def test_a_folder_without_a_run_is_one_line_and_exit_code_one(run_folder):
+    place = str(run_folder / "figures")
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments.report", place],
+        capture_output=True, text=True, cwd=tiny.ROOT, check=False,
+    )  # fmt: skip
     assert found.returncode == 1
     assert re.fullmatch(r"error: .*holds no config\.json: give the folder of a run\n", found.stderr)
-    found = subprocess.run([*command, str(run_folder)], capture_output=True, text=True)
-    assert found.returncode == 0
-    assert (run_folder / "report.html").read_text() == report.render(run_folder)
+
+
+def test_the_command_writes_the_page_with_the_papers_captions(run_folder):
+    command.main([str(run_folder)])
+    assert (run_folder / "report.html").read_text() == rendered(run_folder)

@@ -1,7 +1,11 @@
 """Run folders: files are whole or absent, settings are compared, arrays come back bit for bit."""
 
+import itertools
 import json
+import os
+import re
 import resource
+import socket
 import time
 
 import numpy as np
@@ -246,12 +250,18 @@ def test_json_holds_no_nan(tmp_path):
     assert results.read_json(path) == [{"here": None, "n": 3, "error": 0.5}]
 
 
+def write_forever(path):
+    """Arrays of one number each, one after the other."""
+    for number in itertools.count():
+        results.write_array(path, np.full(200_000, number))
+
+
 def test_killed_while_writing_the_file_is_whole(tmp_path):
     """SIGKILL at random moments: what is there is always one of the arrays, complete."""
     rng, path = np.random.default_rng(0), tmp_path / "array.npy"
     for _ in range(5):
         path.unlink(missing_ok=True)
-        process = tiny.CONTEXT.Process(target=tiny.write_forever, args=(path,))
+        process = tiny.CONTEXT.Process(target=write_forever, args=(path,))
         process.start()
         while not path.exists():
             time.sleep(0.01)
@@ -261,3 +271,63 @@ def test_killed_while_writing_the_file_is_whole(tmp_path):
         array = np.load(path)
         assert array.shape == (200_000,)
         assert len(np.unique(array)) == 1
+
+
+# --- the lock -------------------------------------------------------------------------------
+
+
+def hold(folder, ready):
+    """A process that works in a folder until it is killed."""
+    with results.held(folder):
+        ready.set()
+        time.sleep(600)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    ready = tiny.CONTEXT.Event()
+    process = tiny.CONTEXT.Process(target=hold, args=(tmp_path / "run", ready))
+    process.start()
+    assert ready.wait(60)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_second_process_is_told_who_works_in_the_folder(tmp_path, holder):
+    who = re.escape(f"process {holder.pid} on {socket.gethostname()} since 20")
+    message = rf"run is being worked in by {who}\S+ \S+ UTC: wait for it, stop it, or give another"
+    with pytest.raises(ValueError, match=message) as found, results.held(tmp_path / "run"):
+        pytest.fail("two processes in one folder")
+    assert "\n" not in str(found.value)
+
+
+def test_a_holder_that_is_killed_frees_the_folder(tmp_path, holder):
+    holder.kill()
+    holder.join()
+    with results.held(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    # And one that ends, by an error too.
+    with pytest.raises(KeyError), results.held(tmp_path / "run"):
+        raise KeyError
+    with results.held(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_makes_no_run_folder_of_another_and_is_not_overwritten(tmp_path):
+    with results.held(tmp_path / "run"):
+        results.open_run(tmp_path / "run", {"seed": 1})
+        results.open_run(tmp_path / "run", {"seed": 2}, overwrite=True)
+        with pytest.raises(ValueError, match="is being worked in"), results.held(tmp_path / "run"):
+            pytest.fail("overwriting freed the folder")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "thesis.tex").touch()
+    with results.held(tmp_path / "others"), pytest.raises(ValueError, match="not a run folder"):
+        results.open_run(tmp_path / "others", {"seed": 1})
+
+
+def test_a_lock_in_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "run"
+    with pytest.raises(OSError, match="give a writable --output_dir"), results.held(place):
+        pytest.fail("held a folder that cannot be")

@@ -72,10 +72,14 @@ def shrink(patch):
 
 @contextmanager
 def small():
-    """All of it, for a while, in this process."""
+    """All of it, for a while, in this process, and programs that are quick to compile."""
     with pytest.MonkeyPatch.context() as patch, jax.numpy_rank_promotion("allow"):
         shrink(patch.setattr)
-        yield
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
 
 
 def options(defaults, **changes):
@@ -96,14 +100,16 @@ def settings(**changes):
 
 def problem(**changes):
     """The tiny network on a few synthetic pictures."""
-    given, chosen = options([study.Settings(), pictures.Pictures()], **changes)
+    given, chosen, _ = options(lenet.OPTIONS, **changes)
     return pictures.problem(network(), "tiny", chosen, given)
 
 
 def run(folder, **changes):
-    """The main experiment at toy size, in this process."""
+    """A toy study in this process; the folder."""
+    given, _, place = options(lenet.OPTIONS, **changes)
     with small():
-        lenet.main(*options(lenet.OPTIONS, output_dir=str(folder), **changes))
+        study.run(problem(**changes), given, folder, overwrite=place.overwrite, plan=place.plan)
+    return folder
 
 
 def arrays_of(folder):

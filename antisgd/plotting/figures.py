@@ -75,18 +75,21 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
 
 @styled
 def training_curves(curves: Mapping[str, np.ndarray], train_epochs: int) -> Figure:
-    """Fig. 8: loss and accuracy of training and test pictures, the analysis period shaded.
+    """Fig. 8: loss and accuracy of training and test examples, the analysis period shaded.
 
     Args:
-        curves: train_loss, train_accuracy, test_loss, test_accuracy after each epoch, [epochs].
+        curves: after each epoch, [epochs]: train_loss and, where there are such, train_accuracy,
+            test_loss, test_accuracy.
         train_epochs: epochs before the analysis period.
     """
-    figure, axes = new_figure(PAGE, 2.4, 1, 2)
-    for axis, name, scale in zip(axes[0], ("loss", "accuracy"), (1, 100), strict=True):
-        train, test = curves[f"train_{name}"], curves[f"test_{name}"]
+    classified = "train_accuracy" in curves
+    figure, axes = new_figure(PAGE if classified else COLUMN, 2.4, 1, 1 + classified)
+    for axis, name, scale in zip(axes[0], ("loss", "accuracy"), (1, 100), strict=False):
+        train, test = curves[f"train_{name}"], curves.get(f"test_{name}")
         panels.curve_panel(axis, train, test, scale, train_epochs)
     axes[0, 0].set(yscale="log", ylabel="loss")
-    axes[0, 1].set(ylabel="accuracy (%)", ylim=(None, 102))
+    if classified:
+        axes[0, 1].set(ylabel="accuracy (%)", ylim=(None, 102))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 

@@ -231,12 +231,13 @@ def noise_panel(
 
 
 def curve_panel(
-    axis: Axes, train: np.ndarray, test: np.ndarray, scale: float, train_epochs: int
+    axis: Axes, train: np.ndarray, test: np.ndarray | None, scale: float, train_epochs: int
 ) -> None:
     """One quantity, times `scale`, of training and test set after each epoch (Fig. 8)."""
     epochs = np.arange(1, len(train) + 1)
     axis.plot(epochs, scale * np.asarray(train), color=BLUE, label="training set")
-    axis.plot(epochs, scale * np.asarray(test), "--", color=VERMILLION, label="test set")
+    if test is not None:
+        axis.plot(epochs, scale * np.asarray(test), "--", color=VERMILLION, label="test set")
     if len(epochs) > train_epochs:
         axis.axvspan(train_epochs, epochs[-1], color=GREY, alpha=0.2, lw=0,
                      label="analysis period")  # fmt: skip

@@ -1,5 +1,6 @@
 """A study from its problem to its report: the stages in their order, then what they found."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -104,7 +105,14 @@ def measure(
         state: `heavy_ball.TrainState` at θ_K, or the weights alone, which then start from rest.
         settings: η of the period is the learning rate after `epochs` of decay.
         folder: the run folder, and so on as in `run`.
+
+    Raises:
+        ValueError: more than one network is asked for, and as in `run`.
     """
+    if settings.analysis_seeds > 1:
+        raise ValueError(f"--analysis_seeds={settings.analysis_seeds}: one network is measured")
+    stages = tuple(name for name in settings.stages if name != "train")
+    settings = dataclasses.replace(settings, stages=stages)
     if not isinstance(state, heavy_ball.TrainState):
         optimizer = train.optimizer_at(settings, settings.epochs, *train.hyperparameters(settings))
         state = heavy_ball.init(optimizer, state)

@@ -61,7 +61,7 @@ def work(settings: Settings, place: Place) -> Work:
         pairs=pairs,
         directions=pairs * record_too,
         periods=len(periods) * record_too,
-        train=int(place.missing(place.folder / "training.npz")),
+        train=int("train" in settings.stages and place.missing(place.folder / "training.npz")),
         solves=solves,
         records=record_too * unrecorded,
         products=sum(

@@ -1,0 +1,17 @@
+"""What a study computes, one module a stage: compute a result, keep it in the folder, read it.
+
+Importing the package loads none of them.
+"""
+
+__all__ = [
+    "analysis",
+    "covariance",
+    "density",
+    "discard",
+    "eigenpairs",
+    "record",
+    "solve_checkpoint",
+    "table",
+    "train",
+    "validity",
+]

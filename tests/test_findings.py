@@ -1,0 +1,180 @@
+"""Rows of a study from results that are known: the theory itself, lines, walks, exact spectra."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from antisgd import lanczos, statistics, theory
+from antisgd.study.conditions import Conditions, conditions_of
+from antisgd.study.findings import density, drift, schemes, training, validity, variances
+from antisgd.study.stages.validity import EndCurvature
+from tests import tiny
+
+M, RATE, BETA = 100, 0.01, 0.9
+CONDITIONS = Conditions(100, 1, RATE, BETA, 20, "without_replacement")
+CROSS = theory.crossover_eigenvalue(RATE, BETA, M)
+LAM = np.geomspace(30 * CROSS, 1e-3 * CROSS, 40)
+FLAT = LAM < CROSS
+
+
+def exact(law, scale=1.0):
+    """An analysis that measured what the theory of the window says, times `scale` in weight."""
+    window = theory.window_variances(
+        LAM, RATE, BETA, law, 20 * M, start=theory.without_replacement(M), drift="mean_velocity"
+    )
+    stationary = theory.stationary_variances(LAM, RATE, BETA, law)
+    measured = statistics.Fluctuations(
+        scale * LAM * window.weight, LAM * window.velocity, scale * window.correlation_time
+    )
+    return SimpleNamespace(
+        eigenvalues=LAM, noise=LAM, window=window, measured=measured, stationary=stationary,
+        spread=SimpleNamespace(correlation_time=np.ones((LAM.size, 12))),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    analyses = {
+        "without_replacement": exact(theory.without_replacement(M)),
+        "with_replacement": exact(theory.with_replacement(), 2.0),
+    }
+    made = schemes.rows(CONDITIONS, analyses)
+    return {row["id"]: row for row in made}
+
+
+def test_ratios_are_without_over_with_and_the_theory_stands_beside_them(rows):
+    """The weight variance with replacement was doubled: half of the window's ratio is found."""
+    row = rows["trace_ratio_measured"]
+    assert row["here"] == pytest.approx(float(row["note"].split()[-1]) / 2, rel=2e-3)
+    assert "without over with" in row["quantity"]
+    row = rows["regime_ratio"]
+    assert row["here"] == pytest.approx(float(row["note"].split()[-1]) * 2, rel=2e-3)
+
+
+def test_the_error_of_the_measured_traces_is_that_of_resampled_directions():
+    generator = np.random.default_rng(0)
+    one, other = exact(theory.without_replacement(M)), exact(theory.with_replacement())
+    weights = generator.lognormal(size=(2, LAM.size))
+    one.measured, other.measured = (
+        of.measured._replace(weight=weight)
+        for of, weight in zip((one, other), weights, strict=True)
+    )
+    (_, row) = schemes._flat_rows(one, other, LAM > 0)
+    drawn = generator.integers(0, LAM.size, (4000, LAM.size))
+    anti, white = weights[:, drawn].sum(2)
+    # To first order in a spread of a fifth, so to its square.
+    assert row["here_error"] == pytest.approx(np.std(anti / white), rel=0.1)
+
+
+def test_the_trace_by_the_limits_has_the_exact_one_beside_it(rows):
+    anti, white = (
+        (LAM * theory.stationary_variances(LAM, RATE, BETA, law).weight)[FLAT].sum()
+        for law in (theory.without_replacement(M), theory.with_replacement())
+    )
+    row = rows["trace_ratio"]
+    assert float(row["note"].split()[-1]) == pytest.approx(anti / white, rel=2e-3)
+    # The limits meet at λ_cross only roughly, and most of this trace lies near it.
+    assert anti / white < row["here"] < 2 * anti / white
+
+
+def test_the_plateau_is_sought_only_where_the_window_makes_it(rows):
+    row = rows["plateau"]
+    assert row["n"] == np.sum(LAM < CROSS / 20)
+    # T/2M in the flattest directions, here times the two of the fixture.
+    assert 0.8 * 20 < row["here"] < 20
+
+
+def test_beside_the_medians_stands_what_scatter_makes_of_an_exact_theory():
+    """Scatter with median 0.9 whose 90th percentile of |x - 1| is 0.5, the band's ends left out."""
+    scatter = np.array([0.01, *np.linspace(0.5, 1.3, 9), 1.6, 99.0])
+    spread = SimpleNamespace(correlation_time=np.tile(scatter, (LAM.size, 1)))
+    one = exact(theory.without_replacement(M), 2.0)
+    one.spread = spread
+    rows = variances._agreement_rows(one, "window", "without_replacement", "Fig. 2")
+    middle = scatter[1:-1]
+    off = np.abs(middle - 1)
+    expected = np.median(middle), np.median(off), np.percentile(off, 90)
+    for row, value in zip(rows, expected, strict=True):
+        assert row["note"].startswith(f"by the theory {value:.3g}:")
+        assert row["here"] == pytest.approx(2.0 if "deviation" not in row["id"] else 1.0)
+
+
+def test_the_law_of_the_period_is_that_of_its_scheme():
+    """And it starts from that of training, whose last batch need not be full."""
+    settings = tiny.settings(sampling=("with_replacement", "without_replacement"))
+    conditions = conditions_of(62, settings)
+    assert (conditions.steps_per_epoch, conditions.epochs) == (11, 3)
+    assert conditions.learning_rate == settings.final_learning_rate
+    lags = np.arange(1, 15)
+    for law, expected in (
+        (conditions.starting_law, theory.with_replacement(62, 6)),
+        (conditions.noise_law("without_replacement"), theory.partial_last(62, 6)),
+    ):
+        np.testing.assert_array_equal(
+            theory.autocorrelation(law, lags), theory.autocorrelation(expected, lags)
+        )
+        assert law.variance == expected.variance
+
+
+def test_drift_rows_tell_a_line_a_random_walk_and_noise_apart():
+    """Shares by their definition: 1, 0.44 (by simulation to 0.003), 1/6; cosines 1, 0, -1/2."""
+    k = 4000
+    noise = np.random.default_rng(0).normal(size=(1001, k))
+    line = np.linspace(0, 1, 1001)[:, None] * noise[0]
+    for weights, share, cosine in (
+        (line, 1, 1),
+        (np.cumsum(noise, axis=0), 0.44, 0),
+        (noise, 1 / 6, -1 / 2),
+    ):
+        rows = drift.shape_rows(weights, "toy")
+        assert len(rows) == 4
+        for row, expected in zip(rows, (share, share, share, cosine), strict=True):
+            # A quarter of the period has 250 points: the ends of a line make 6/250 more.
+            allowed = 3.29 * row["here_error"] + 0.003 + 6 / 250 * (row["id"][:11] == "drift_share")
+            assert abs(row["here"] - expected) <= allowed, row
+
+
+def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
+    """Nodes at the eigenvalues with equal weights are the exact density."""
+    lam = np.geomspace(1e-3, 10, 50)
+    found = lanczos.SpectralDensity(np.stack([lam, lam]), np.full((2, 50), 1 / 50))
+    conditions = CONDITIONS._replace(num_examples=40)
+    reduction, error = density.reduction(conditions, found, 0.0)
+    anti = theory.stationary_variances(lam, RATE, BETA, theory.without_replacement(40)).weight
+    white = theory.stationary_variances(lam, RATE, BETA, theory.with_replacement()).weight
+    expected = theory.loss_fluctuation_reduction(lam, anti, white)
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
+    assert error < 1e-12
+    # Curvature that the penalty makes is there in every batch: no noise below 0.02.
+    reduction, _ = density.reduction(conditions, found, 0.02)
+    noise = np.maximum(lam - 0.02, 0)
+    expected = theory.loss_fluctuation_reduction(lam, anti, white, noise)
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
+
+
+def test_the_penalty_of_the_pictures_is_the_curvature_without_noise():
+    """c * sum(w^2) has the Hessian 2c."""
+    assert tiny.problem(weight_decay=0.01).noiseless_curvature == 0.02
+
+
+def test_the_curvature_at_the_end_stands_over_that_of_the_same_directions():
+    found = EndCurvature(np.array([0, 2, 3]), np.array([8.0, 1.5, 0.25]))
+    (row,) = validity.rows(found, np.array([4.0, 2.0, 1.0, 0.5]))
+    assert row["here"] == 1.5
+    assert row["note"].startswith("10th to 90th percentile 0.7 to 1.9;")
+
+
+def test_accuracies_of_the_seeds_are_compared_scheme_by_scheme():
+    """Networks lie scheme by scheme, seed by seed; best and last epoch are told apart."""
+    settings = tiny.settings(seeds=2, epochs=3)
+    accuracy = np.array([[0.1, 0.9, 0.5], [0.2, 0.7, 0.6], [0.3, 0.6, 0.4], [0.1, 0.6, 0.2]])
+    curves = {"train_loss": np.ones((4, 3)), "test_accuracy": accuracy}
+    made = training.rows(settings, curves, {"test_accuracy": 0.55})
+    rows = {row["id"]: row["here"] for row in made}
+    assert rows == pytest.approx({
+        "test_accuracy": 0.55, "best_test_accuracy": 0.9,
+        "best_accuracy_without_replacement": 0.8, "best_accuracy_with_replacement": 0.6,
+        "best_accuracy_difference": 0.2, "last_accuracy_without_replacement": 0.55,
+        "last_accuracy_with_replacement": 0.3, "last_accuracy_difference": 0.25,
+    })  # fmt: skip
