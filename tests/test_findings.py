@@ -8,7 +8,7 @@ import pytest
 from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import density, drift, schemes, training, validity, variances
-from antisgd.study.stages.validity import EndCurvature
+from antisgd.study.stages.validity import PathCurvature
 from tests import tiny
 
 M, RATE, BETA = 100, 0.01, 0.9
@@ -158,11 +158,20 @@ def test_the_penalty_of_the_pictures_is_the_curvature_without_noise():
     assert tiny.problem(weight_decay=0.01).noiseless_curvature == 0.02
 
 
-def test_the_curvature_at_the_end_stands_over_that_of_the_same_directions():
-    found = EndCurvature(np.array([0, 2, 3]), np.array([8.0, 1.5, 0.25]))
-    (row,) = validity.rows(found, np.array([4.0, 2.0, 1.0, 0.5]))
-    assert row["here"] == 1.5
-    assert row["note"].startswith("10th to 90th percentile 0.7 to 1.9;")
+def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
+    """Directions of negative curvature have no time: measured and predicted stay side by side."""
+    curvature = np.array([[4.0, 1.0, 0.5, -1.0], [8.0, 1.5, 0.25, -1.0]])
+    found = PathCurvature(np.array([0, 2, 3, 4]), curvature, np.array([10.0, 20.0, np.nan, 1.0]))
+    times = SimpleNamespace(correlation_time=np.array([11.0, 7.0, 30.0, 9.0]))
+    window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
+    one = SimpleNamespace(measured=times, window=window)
+    eigenvalues = np.array([4.0, 2.0, 1.0, 0.5, -0.1])
+    rows = {row["id"]: row for row in validity.rows(found, one, eigenvalues, "with_replacement")}
+    end = rows["end_curvature_with_replacement"]
+    assert end["here"] == pytest.approx(np.median([2, 1.5, 0.5, 10]))
+    assert "medians along the path 1, 1.75" in end["note"]
+    assert rows["tau_over_theory_at_start_with_replacement"]["here"] == np.median([0.5, 2.0])
+    assert rows["tau_over_theory_at_path_with_replacement"]["here"] == np.median([1.1, 1.5])
 
 
 def test_accuracies_of_the_seeds_are_compared_scheme_by_scheme():

@@ -11,6 +11,7 @@ from antisgd import heavy_ball, plotting, results, statistics, trajectory
 from antisgd.study.conditions import conditions_of
 from antisgd.study.divergence import check_finite
 from antisgd.study.stages import analysis, eigenpairs, record, train
+from antisgd.study.stages.period import Recording
 from tests import tiny
 
 BOUND = r"learning rate 0\.01 with momentum 0\.9 is stable only for .* = 380; lower --learning_rate"
@@ -137,10 +138,11 @@ def test_unconverged_and_blurred_pairs_are_marked_in_the_analysis(tmp_path):
     pairs = found_before(tmp_path)
     np.testing.assert_array_equal(pairs.blurred, [0, 0, 0, 1, 1])
     rng = np.random.default_rng(0)
-    period = record.Recording(
+    period = Recording(
         trajectory=trajectory.assemble(*rng.normal(size=(3, 30, 5))),
         anchor_steps=np.arange(0, 31, 10), anchor_gradients=rng.normal(size=(4, 5)),
-        curves=np.ones((4, 4)), full_gradient_error=np.zeros(5), final=None,
+        curves=np.ones((4, 4)), full_gradient_error=np.zeros(5), kept=np.zeros((3, 9)),
+        final=None,
     )  # fmt: skip
     pairs = pairs._replace(values=np.array([1.0, 0.5, 0.3, -0.1, 0.2]))
     conditions = conditions_of(60, GIVEN)

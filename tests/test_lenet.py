@@ -8,7 +8,7 @@ from experiments.lenet import __main__ as lenet
 from tests import mains, tiny
 
 FIGURES = {
-    "fig01", "fig02", "fig05", "fig05_density", "fig06", "fig07", "fig08", "fig11", "fig13",
+    "agreement", "fig01", "fig02", "fig05", "fig05_density", "fig06", "fig07", "fig08", "fig11", "fig13",
     "fig14", "seeds",
 }  # fmt: skip
 

@@ -473,15 +473,6 @@ def test_fig_10_draws_eq_109_as_a_curve_and_the_window_as_points(drawn):
     assert len(drawn["fig10"].legends[0].get_texts()) == 4
 
 
-def test_fig_10_shows_the_windows_own_curvature_where_it_is_known():
-    ones = SimpleNamespace(limit=np.full(2, 1.2), crossover=np.full(2, 1.2))
-    axis = scales(over_effective=ones).get_axes()[0]
-    own = line(axis, "the same, window's own curvature")
-    assert own.get_linestyle() == "None"
-    limits = [theory.max_correlation_time(beta, M) for beta in sorted(MOMENTA)]
-    np.testing.assert_allclose(own.get_ydata(), np.array(limits) * 0.5)
-
-
 def test_every_line_of_the_injected_noise_is_named_and_has_the_colour_of_its_points(drawn):
     figure = drawn["shaken"]
     named = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from antisgd import data, heavy_ball, objective, results, theory
-from antisgd.study.stages import density, table, train, validity
+from antisgd.study.stages import density, period, table, train, validity
 from tests import tiny
 
 SCHEMES = ("without_replacement", "with_replacement")
@@ -29,8 +29,8 @@ def finished(tmp_path_factory):
 
 def test_a_run_folder_holds_what_is_promised(finished):
     figures = {
-        "discarded_directions", "eigenvalues", "leading_variances", "noise_against_curvature",
-        "noise_autocorrelation", "noise_autocorrelation_schemes", "seeds", "spectrum",
+        "agreement", "discarded_directions", "eigenvalues", "leading_variances",
+        "noise_against_curvature", "noise_autocorrelation", "noise_autocorrelation_schemes", "seeds", "spectrum",
         "training_curves", "variances", "variances_schemes",
     }  # fmt: skip
     for ending in ("png", "pdf"):
@@ -123,7 +123,8 @@ def test_more_eigenpairs_extend_the_solve_and_record_anew(finished, tmp_path):
     assert before["trajectory_with_replacement/weights.npy:"].shape == (31, 9)
     assert before["covariance.npz:examples"].shape == (9, 9)
     assert before["discard.npz:counts"][-1] == 9
-    assert before["validity.npz:index"][-1] == 8
+    for scheme in SCHEMES:
+        assert before[f"validity_{scheme}.npz:index"][-1] == 8
     run(folder, **grown)
     tiny.same_arrays(before, folder)
 
@@ -224,15 +225,41 @@ def test_discarded_directions_leave_the_accuracy_of_the_rest(finished, trained):
         assert abs(kept["accuracies"][n] - accuracy) < 1e-6
 
 
-def test_the_curvature_at_the_end_is_that_of_the_last_weights(finished, trained):
-    """p·H p by differences of the gradient at θ_{K+T}, from the recording's own checkpoint."""
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_curvature_along_the_path_is_that_of_the_weights_kept(finished, trained, scheme):
+    """p·H(θ_t)p by differentiating the gradient; the recorded projections say where θ_t lies."""
     problem, theta, restore, vectors = trained
-    final = _final_weights(finished, problem)
+    inside = finished / f"trajectory_{scheme}"
+    kept, weights = np.load(inside / "kept_weights.npy"), np.load(inside / "weights.npy")
+    places = period.kept_epochs(3)
+    np.testing.assert_array_equal(places, [1, 2, 3])
+    bound = 30 * np.finfo(np.float32).eps * float(jnp.linalg.norm(theta))
+    moved = np.array([vectors @ (one - theta) for one in kept])
+    np.testing.assert_allclose(weights[10 * places], moved, rtol=0, atol=bound)
     gradient = jax.grad(lambda flat: problem.loss(restore(flat), problem.train, jnp.ones(60)))
-    product = jax.jit(lambda p: jax.jvp(gradient, (final,), (p,))[1])
-    exact = [jnp.vdot(p, product(p)) for p in vectors]
-    kept = np.load(finished / "validity.npz")
-    np.testing.assert_allclose(kept["curvature"], exact, rtol=1e-3)
+    product = jax.jit(lambda at, p: jax.jvp(gradient, (at,), (p,))[1])
+    exact = [[jnp.vdot(p, product(at, p)) for p in vectors] for at in kept]
+    found = np.load(finished / f"validity_{scheme}.npz")
+    np.testing.assert_allclose(found["curvature"], exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("epochs, places", [(1, [1]), (3, [1, 2, 3]), (20, [4, 8, 12, 16, 20])])
+def test_weights_are_kept_at_five_places_the_last_of_them_the_end(epochs, places):
+    np.testing.assert_array_equal(period.kept_epochs(epochs), places)
+
+
+def test_a_recording_that_kept_no_weights_goes_on_without_them(finished, tmp_path):
+    """As a version before this one left it: its projections and results stay as they are."""
+    folder = shutil.copytree(finished, tmp_path / "older")
+    for path in [*folder.glob("*/kept_weights.npy"), *folder.glob("validity_*.npz")]:
+        path.unlink()
+    before = tiny.arrays_of(folder)
+    run(folder)
+    assert not list(folder.glob("validity_*.npz"))
+    after = tiny.arrays_of(folder)
+    assert all(np.array_equal(array, after[name]) for name, array in before.items())
+    rows = {row["id"] for row in json.loads((folder / "summary.json").read_text())}
+    assert "regime_ratio" in rows and "end_curvature_without_replacement" not in rows
 
 
 def test_shorter_windows_are_pieces_of_the_recording(finished):
@@ -301,7 +328,8 @@ def test_a_second_run_of_the_same_shapes_compiles_nothing(finished, tmp_path):
 def test_the_table_says_how_many_products_the_stages_take():
     products = {stage.name: stage.products for stage in table.STAGES if stage.products}
     assert products == {
-        "validity": validity.DIRECTIONS, "density": density.PROBES * density.NODES
+        "validity": validity.DIRECTIONS * period.KEPT * len(SCHEMES),
+        "density": density.PROBES * density.NODES,
     }  # fmt: skip
 
 

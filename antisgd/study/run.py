@@ -24,6 +24,7 @@ from antisgd.study.stages import (
     train,
     validity,
 )
+from antisgd.study.stages.period import Recording
 from antisgd.study.stages.table import STAGES, Stage
 
 __all__ = ["Presentation", "measure", "run"]
@@ -180,7 +181,7 @@ def _eigenpairs(
 
 def _recorded(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
-) -> dict[str, record.Recording] | None:
+) -> dict[str, Recording] | None:
     """Scheme → its period; only those recorded before where no recording is asked for."""
     pairs, made = found["eigenpairs"], {}
     for scheme in settings.sampling:

@@ -143,7 +143,7 @@ class Run:
     stages: tuple[str, ...] = setting(
         STAGES,
         f"Which of {','.join(STAGES)} to run, in this order. covariance: per-example gradients "
-        "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along each period, 80 "
+        "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along the periods, 160 "
         "Hessian products; density: the whole spectrum, 200 products.",
         decides=False,
     )

@@ -14,7 +14,7 @@ from antisgd.study import Problem, Settings
 from antisgd.study.conditions import Conditions
 from antisgd.study.divergence import stability
 from antisgd.study.stages import analysis
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 
 __all__ = ["LAYER", "SCHEME", "both_bases", "embedded", "layer_hessian"]
 

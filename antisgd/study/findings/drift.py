@@ -6,7 +6,7 @@ from antisgd import statistics, theory
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 from antisgd.trajectory import Trajectory
 
 __all__ = ["rows", "shape_rows"]

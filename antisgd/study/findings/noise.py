@@ -8,7 +8,7 @@ from antisgd import plotting, statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Panels, Rows, row
 from antisgd.study.stages.analysis import Analysis
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 
 __all__ = ["panels", "rows"]
 

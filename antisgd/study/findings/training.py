@@ -8,7 +8,7 @@ from scipy import stats
 from antisgd import plotting
 from antisgd.study.findings.rows import Panels, Rows, mean_row, row
 from antisgd.study.settings import Training
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 
 __all__ = ["TITLES", "panels", "rows"]
 

@@ -9,6 +9,7 @@ __all__ = [
     "density",
     "discard",
     "eigenpairs",
+    "period",
     "record",
     "solve_checkpoint",
     "table",

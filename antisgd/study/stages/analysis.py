@@ -9,7 +9,7 @@ import numpy as np
 from antisgd import results, statistics, theory
 from antisgd.study.conditions import Conditions
 from antisgd.study.stages.eigenpairs import Curvature
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 
 __all__ = ["QUANTILES", "Analysis", "analyse", "marked", "read", "write"]
 

@@ -1,11 +1,10 @@
 """One analysis period from θ_K with one sampling scheme, recorded along the eigenvectors."""
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,17 @@ from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import train
+from antisgd.study.stages.period import (
+    Period,
+    Recording,
+    flush,
+    keep,
+    keep_weights,
+    kept_epochs,
+    open_files,
+)
 
-__all__ = ["Recording", "chunk_steps", "kept_epochs", "record"]
+__all__ = ["chunk_steps", "record"]
 
 # Steps whose gradients are held before they are projected: one buffer of so many times d float32,
 # two with exact full gradients. Fewer make the matrix product slower; but no stop is heard within
@@ -29,65 +37,6 @@ __all__ = ["Recording", "chunk_steps", "kept_epochs", "record"]
 CHUNK_STEPS, EXACT_CHUNK_STEPS = 250, 25
 # An epoch with exact full gradients can take an hour: checkpoints are written within it as well.
 CHECKPOINT_SECONDS = 60.0
-# Places of a period at which the curvature can be taken again.
-KEPT = 5
-
-_log = logging.getLogger(__name__)
-
-
-class Period(NamedTuple):
-    """What is recorded and where to.
-
-    Attributes:
-        problem: network, loss and examples.
-        settings: of the study.
-        directions: [k, d].
-        scheme: name of the sampling scheme.
-        key: the network's stream of examples, carried on from training.
-        seed: of the network, for messages.
-        folder: trajectory folder of the scheme.
-        files: name → memory-mapped projections [steps, k], which the steps fill.
-        kept: weights at the epochs of `kept_epochs`, [n, d], memory-mapped.
-    """
-
-    problem: Problem
-    settings: Settings
-    directions: jax.Array
-    scheme: str
-    key: jax.Array
-    seed: int
-    folder: Path
-    files: dict[str, np.memmap]
-    kept: np.memmap
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """M."""
-        return -(-self.problem.num_examples // self.settings.batch_size)
-
-
-class Recording(NamedTuple):
-    """One analysis period.
-
-    Attributes:
-        trajectory: weights, velocities and noise along the k directions.
-        anchor_steps: [epochs + 1], epoch boundaries.
-        anchor_gradients: exact P∇L there, [epochs + 1, k].
-        curves: metrics at θ_K and after each epoch, [epochs + 1, curves].
-        full_gradient_error: what remains of the error of the modelled full gradient, [k];
-            zero with exact ones.
-        kept: weights at the epochs of `kept_epochs`, float32 [n, d], memory-mapped; zeros where a
-            recording of an earlier version has none.
-        final: weights at the end, a pytree.
-    """
-
-    trajectory: trajectory.Trajectory
-    anchor_steps: np.ndarray
-    anchor_gradients: np.ndarray
-    curves: np.ndarray
-    full_gradient_error: np.ndarray
-    kept: np.ndarray
-    final: Any
 
 
 def record(
@@ -117,7 +66,7 @@ def record(
     """
     M, k = -(-problem.num_examples // settings.batch_size), len(directions)
     names = ["gradients"] + ["full_gradients"] * settings.exact
-    files = _open(folder, names, (settings.analysis_epochs * M, k))
+    files = open_files(folder, names, (settings.analysis_epochs * M, k))
     key = train.stream_key(settings, seed)
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
     kept = results.open_recording(folder / "kept_weights.npy", places)
@@ -167,25 +116,9 @@ def _velocities(
     return found.astype(np.float32)
 
 
-def kept_epochs(epochs: int) -> np.ndarray:
-    """Epochs of a period after which the weights are kept whole: five, spread evenly, the last."""
-    return np.unique(np.ceil(np.arange(1, KEPT + 1) / KEPT * epochs)).astype(int)
-
-
 def chunk_steps(settings: Settings) -> int:
     """Steps of a chunk of a recording."""
     return EXACT_CHUNK_STEPS if settings.exact else CHUNK_STEPS
-
-
-def _open(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.memmap]:
-    """The files to fill. Where one is missing or of other directions, the period starts anew."""
-    paths = {name: folder / f"{name}.npy" for name in names}
-    if not all(results.holds(path, shape) for path in paths.values()):
-        if (folder / "checkpoint.npz").exists():
-            _log.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
-        for name in ("checkpoint.npz", "checkpoint_within.npz"):
-            (folder / name).unlink(missing_ok=True)
-    return {name: results.open_recording(path, shape) for name, path in paths.items()}
 
 
 def _run(
@@ -212,7 +145,7 @@ def _run(
             # The last update shows in the loss after it.
             after = np.atleast_2d(anchors["curves"][epoch, 0])
             _check_finite(period, after, epoch * period.steps_per_epoch)
-            _keep_weights(period, state.params, epoch)
+            keep_weights(period, state.params, epoch)
             results.write_checkpoint(checkpoint, (state, anchors, epoch))
             if asked():
                 break
@@ -283,15 +216,15 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
             chunk = jax.tree.map(lambda leaf, here=here: leaf[here], schedule)
             state, projected = run_chunk(state, chunk, problem.train, period.directions, *swept)
             _check_finite(period, np.asarray(projected.losses)[None], row)
-            _keep(period.files, projected, row)
+            keep(period.files, projected, row)
             stop = asked()
             if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _flush(period.files)
+                flush(period.files)
                 results.write_checkpoint(checkpoint, (state, row + len(projected.losses)))
                 saved = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
-        _flush(period.files)
+        flush(period.files)
         return state
 
     return record_epoch
@@ -301,23 +234,3 @@ def _drawn(period: Period) -> Any:
     """(key, epoch) → the schedule of an epoch; the key is an argument, so that seeds share it."""
     scheme, count = getattr(sampling, period.scheme), period.problem.num_examples
     return jax.jit(lambda key, epoch: scheme(key, epoch, count, period.settings.batch_size))
-
-
-def _keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: int) -> None:
-    """Writes a chunk's projections into the files from a row on."""
-    recorded = (projected.gradients, projected.full_gradients)
-    for file, values in zip(files.values(), recorded, strict=False):
-        file[row : row + len(values)] = values
-
-
-def _keep_weights(period: Period, params: Any, epoch: int) -> None:
-    place = np.flatnonzero(kept_epochs(period.settings.analysis_epochs) == epoch)
-    if place.size:
-        period.kept[place[0]] = ravel_pytree(params)[0]
-        period.kept.flush()
-
-
-def _flush(files: dict[str, np.memmap]) -> None:
-    """To disk, before a checkpoint says that the rows are there."""
-    for file in files.values():
-        file.flush()

@@ -12,7 +12,7 @@ from antisgd import hessian, results, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
-from antisgd.study.stages.record import Recording
+from antisgd.study.stages.period import Recording
 
 __all__ = ["DIRECTIONS", "PathCurvature", "path_curvature"]
 
@@ -28,7 +28,7 @@ class PathCurvature(NamedTuple):
 
     Attributes:
         directions: places among all that were found, [n].
-        curvature: p·H(θ_t)p at the places `record.kept_epochs` of the period, [places, n].
+        curvature: p·H(θ_t)p at the places `period.kept_epochs` of the period, [places, n].
         expected_time: correlation time of the finite-window theory at the mean of λ and these, [n];
             nan where that mean is not positive.
     """
