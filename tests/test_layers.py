@@ -14,6 +14,12 @@ INTERNAL_EDGES = {
     ("ensemble", "sampling"),
     ("models", "convolution"),
     ("pretrained", "results"),
+    ("averaging", "inputs"),
+    ("averaging", "weights"),
+    ("weights", "inputs"),
+    ("hessian", "averaging"),
+    ("hessian", "inputs"),
+    ("hessian", "weights"),
 }
 ONLY_IN = {
     "matplotlib": {"plotting"},
