@@ -68,7 +68,7 @@ def composed(predict: Callable, output_loss: Callable) -> Loss:
 
 @lru_cache(maxsize=32)
 def _tried(loss: Loss, join: weights.Join) -> Callable:
-    """Losses [shifts, 4]: of all, of each half twice, and of all with weights for the first half."""
+    """Losses [shifts, 4]: of all, of either half twice, of all weighted for the first half."""
 
     def tried(chosen: Any, rest: Any, sample: Any) -> jax.Array:
         half = jax.tree.leaves(sample)[0].shape[0] // 2

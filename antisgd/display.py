@@ -20,7 +20,7 @@ def described(result: Any) -> str:
 def _brief(value: Any) -> str:
     if isinstance(value, (np.ndarray, jax.Array)):
         return _brief_array(value)
-    if type(value).__repr__ is described:
+    if hasattr(value, "_fields") and type(value).__module__.startswith("antisgd"):
         return described(value)
     if isinstance(value, (dict, list, tuple)) or hasattr(value, "_fields"):
         return _brief_tree(value)
@@ -29,7 +29,11 @@ def _brief(value: Any) -> str:
 
 
 def _brief_array(array: Any) -> str:
-    if isinstance(array, jax.core.Tracer) or array.size > _WRITTEN or array.dtype.kind not in "fiub":
+    if (
+        isinstance(array, jax.core.Tracer)
+        or array.size > _WRITTEN
+        or array.dtype.kind not in "fiub"
+    ):
         return f"{array.dtype}{list(array.shape)}"
     if isinstance(array, jax.Array) and array.is_deleted():
         return f"{array.dtype}{list(array.shape)} (used up)"

@@ -111,7 +111,7 @@ def number_of_examples(examples: Any) -> int:
     if strange or not leaves:
         found = "nothing" if not leaves else _named(strange[0])
         raise ValueError(
-            f"examples must be arrays with a leading axis [N, ...], or a pytree of such, not {found}"
+            f"examples must be arrays with a leading axis [N, ...] or a pytree of such, not {found}"
         )
     counts = sorted({leaf.shape[0] for leaf in leaves})
     if len(counts) > 1:

@@ -85,12 +85,11 @@ def divide(params: Any, only: Only | None = None) -> tuple[tuple, tuple, Join]:
         weight and (only is None or bool(only(label)))
         for weight, label in zip(weights, labels, strict=True)
     ]
+    if not any(weights):
+        raise ValueError("params hold no weights: give a pytree with floating-point arrays")
     if not any(chosen):
         found = ", ".join(label for label, weight in zip(labels, weights, strict=True) if weight)
-        raise ValueError(
-            f"`only` selects none of the weights: {found}" if found else
-            "params hold no weights: give a pytree with floating-point arrays"
-        )  # fmt: skip
+        raise ValueError(f"`only` selects none of the weights: {found}")
     kinds = tuple(
         _CHOSEN if take else _REST if inputs.array_like(leaf) else _STATIC
         for take, (_, leaf) in zip(chosen, leaves, strict=True)

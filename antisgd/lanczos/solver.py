@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos import certificate as certify
 from antisgd.lanczos.certificate import Certificate
@@ -35,6 +36,9 @@ class Eigenpairs(NamedTuple):
     converged: np.ndarray
     certificate: Certificate
     state: State
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def leading_eigenpairs(
@@ -89,10 +93,17 @@ def leading_eigenpairs(
         MemoryError: `memory` cannot hold the vectors that k pairs need.
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
+    probe_products = inputs.count("probe_products", probe_products, 0)
+    if max_products is not None:
+        max_products = inputs.count("max_products", max_products)
     if state is None:
-        block = default_block_size(k) if block_size is None else block_size
+        block = default_block_size(goal.k) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
-    capacity = capacity_of(state, k, memory)
+    if state.basis[0].shape[1] != dimension:
+        raise ValueError(
+            f"the state is of a solve in {state.basis[0].shape[1]} dimensions, not {dimension}"
+        )
+    capacity = capacity_of(state, goal.k, memory)
     while True:
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
@@ -281,4 +292,4 @@ def _waiting(state: State) -> int:
 
 
 def _key(state: State, number: int) -> Array:
-    return jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), number)
+    return jax.random.fold_in(inputs.random_key(jnp.asarray(state.key)), number)
