@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array
 
 __all__ = [
-    "Basis", "append", "combine", "empty", "norms", "orthogonalise", "power_of_two", "read", "rotate",
-    "segments", "usable",
+    "Basis", "append", "combine", "empty", "norms", "orthogonalise", "power_of_two", "read",
+    "rotate", "segments", "usable",
 ]  # fmt: skip
 
 # Rows beyond the basis' size are zero, so that products may run over whole segments.

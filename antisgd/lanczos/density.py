@@ -26,7 +26,7 @@ class SpectralDensity(NamedTuple):
         return display.described(self)
 
     def mean(self, function: Any) -> tuple[float, float]:
-        """Mean of function(λ) over all d eigenvalues, and its standard error over the probes, nan of one."""
+        """Mean of function(λ) over all d eigenvalues, and its standard error (nan of one probe)."""
         each = np.sum(self.weights * function(self.nodes), 1)
         if len(each) == 1:
             return float(each[0]), float("nan")

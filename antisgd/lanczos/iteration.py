@@ -11,6 +11,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from antisgd import inputs
+from antisgd.lanczos import arguments
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.projection import State, expected_products, multiplied, projected, ritz
 
@@ -47,8 +48,8 @@ def init(
     dimension = inputs.count("dimension", dimension)
     block_size = inputs.count("block_size", block_size)
     key = inputs.random_key(key)
-    number_type = _number_type(dtype)
-    _check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
+    number_type = arguments.number_type(dtype)
+    arguments.check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
     state = State(
         basis=storage.empty(dimension, number_type),
         size=0,
@@ -65,55 +66,8 @@ def init(
         history=np.zeros((0, 2), np.int64),
     )
     if start is not None:
-        state = inject(state, _start_rows(start, dimension, number_type))
+        state = inject(state, arguments.start_rows(start, dimension, number_type))
     return _top_up(state)
-
-
-def _number_type(dtype: Any) -> Any:
-    try:
-        wanted = np.dtype(jnp.result_type(float) if dtype is None else dtype)
-    except TypeError as error:
-        raise ValueError(
-            f"dtype={dtype!r} is no type of numbers: pass for example 'float32'"
-        ) from error
-    if not jnp.issubdtype(wanted, jnp.floating) or jnp.finfo(wanted).bits < 32:
-        raise ValueError(f"a basis needs real numbers of float32 or float64, not {wanted}")
-    if wanted == np.float64 and not jax.config.jax_enable_x64:
-        raise ValueError("dtype float64 needs float64 in JAX: solve inside jax.enable_x64(True)")
-    return wanted
-
-
-def _check_matvec(matvec: Matvec, vector: jax.ShapeDtypeStruct) -> None:
-    if not callable(matvec):
-        raise ValueError(f"matvec must be a function [d] -> [d], not a {type(matvec).__name__}")
-    shown = f"{vector.dtype}{list(vector.shape)}"
-    try:
-        image = jax.eval_shape(matvec, vector)
-    except (TypeError, AttributeError, IndexError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"the matvec cannot take a vector {shown} ({type(error).__name__}: {reason}): it must "
-            "map flat vectors, see jax.flatten_util.ravel_pytree"
-        ) from error
-    if not hasattr(image, "shape"):
-        raise ValueError(
-            f"the matvec maps {shown} to a {type(image).__name__}: flatten what it returns with "
-            "jax.flatten_util.ravel_pytree"
-        )
-    if (image.shape, image.dtype) != (vector.shape, vector.dtype):
-        raise ValueError(f"the matvec maps {shown} to {image.dtype}{list(image.shape)}")
-
-
-def _start_rows(start: Any, dimension: int, dtype: Any) -> Array:
-    """The rows to start from, each of a size near one."""
-    rows = jnp.asarray(inputs.finite("start", start), dtype)
-    if rows.ndim != 2 or rows.shape[1] != dimension:
-        raise ValueError(
-            f"start must be rows [r, {dimension}], not of the shape {list(rows.shape)}"
-            + ("; pass start[None]" if rows.shape == (dimension,) else "")
-        )
-    factors = [storage.power_of_two(float(size)) for size in jnp.max(jnp.abs(rows), 1, initial=0)]
-    return rows * jnp.asarray(factors, dtype)[:, None]
 
 
 def extend(matvec: Matvec, state: State) -> State:

@@ -99,7 +99,7 @@ def leading_eigenpairs(
     if state is None:
         block = default_block_size(goal.k) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
-    if state.basis[0].shape[1] != dimension:
+    if storage.usable(state.basis)[0].shape[1] != dimension:
         raise ValueError(
             f"the state is of a solve in {state.basis[0].shape[1]} dimensions, not {dimension}"
         )
