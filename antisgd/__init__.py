@@ -13,18 +13,24 @@
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
     results      run folders
+    inputs, weights, averaging     what is accepted: counts, keys and examples; which leaves of a
+                 pytree are weights; whether a loss averages
+    display      how results print
     plotting     arrays to figures
 
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
 """
 
 __all__ = [
+    "averaging",
     "convolution",
     "data",
+    "display",
     "ensemble",
     "heavy_ball",
     "hessian",
     "injection",
+    "inputs",
     "lanczos",
     "models",
     "objective",
@@ -35,4 +41,5 @@ __all__ = [
     "statistics",
     "theory",
     "trajectory",
+    "weights",
 ]

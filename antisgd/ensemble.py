@@ -100,15 +100,12 @@ def make_epoch(
         loss on a few examples.
 
     Raises:
-        ValueError: here no scheme, or a batch or group size below one; from `epoch` what
+        ValueError: here a batch or group size below one; from `epoch` what
             `heavy_ball.run_schedule` refuses, keys that the schemes do not divide, or states
             that are used up.
     """
     batch_size = inputs.count("batch_size", batch_size)
-    if group_size is not None:
-        group_size = inputs.count("group_size", group_size)
-    if not schemes:
-        raise ValueError("schemes is empty: give one such as sampling.without_replacement")
+    group_size = None if group_size is None else inputs.count("group_size", group_size)
 
     @partial(jax.jit, donate_argnums=0)
     def run_epoch(states, keys, epoch, examples, *swept):
@@ -136,11 +133,16 @@ def make_epoch(
         networks = (states, schedules, swept)
         return train_all(networks, epoch, examples)
 
+    return _entered(run_epoch, loss)
+
+
+def _entered(run_epoch: Any, loss: heavy_ball.Loss) -> Callable[..., Any]:
+    """The jitted epoch behind what has to be looked at outside of it."""
     # Once: the later epochs are the same loss on the same examples.
     tried: list[bool] = []
 
     @wraps(run_epoch)
-    def checked_epoch(states, keys, epoch, examples, *swept):
+    def epoch(states, keys, epoch, examples, *swept):
         states = _own_buffers(states)
         if not tried and not inputs.traced(states, examples):
             first = jax.tree.map(lambda leaf: leaf[0], states.params)
@@ -148,8 +150,8 @@ def make_epoch(
             tried.append(True)
         return run_epoch(states, keys, epoch, examples, *swept)
 
-    checked_epoch.lower = run_epoch.lower  # type: ignore[attr-defined]
-    return checked_epoch
+    epoch.lower = run_epoch.lower  # type: ignore[attr-defined]
+    return epoch
 
 
 def _own_buffers(states: heavy_ball.TrainState) -> heavy_ball.TrainState:
@@ -176,7 +178,7 @@ def _schedules(
     schemes: Sequence[Scheme], keys: jax.Array, epoch: Any, num_examples: int, batch_size: int
 ) -> Any:
     """An epoch of every network, its keys split evenly among the schemes."""
-    if keys.shape[0] % len(schemes):
+    if not schemes or keys.shape[0] % len(schemes):
         raise ValueError(
             f"{keys.shape[0]} networks cannot be split evenly among {len(schemes)} schemes: give "
             "as many keys for each"

@@ -91,7 +91,17 @@ class FullGradientModel(NamedTuple):
 
 
 def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
-    """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision."""
+    """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision.
+
+    Raises:
+        ValueError: anything but two matrices of rows of one length.
+    """
+    shapes = np.shape(directions), np.shape(vectors)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            "a projection needs directions [k, d] and vectors [n, d], not "
+            f"{list(shapes[0])} and {list(shapes[1])}"
+        )
     return jnp.matmul(directions, vectors.T, precision=jax.lax.Precision.HIGHEST).T
 
 
@@ -209,7 +219,16 @@ def assemble(gradients: np.ndarray, updates: np.ndarray, full_gradients: np.ndar
     """Weights, velocities and noise from projected gradients, updates and full gradients.
 
     θ_k = θ_K + Σ v, summed in float64; δg_k = g_k − ∇L(θ_{k−1}) (Sec. 2). All arguments [T, k].
+
+    Raises:
+        ValueError: arguments of different shapes.
     """
+    shapes = [list(np.shape(one)) for one in (gradients, updates, full_gradients)]
+    if len(shapes[0]) != 2 or shapes.count(shapes[0]) != 3:
+        raise ValueError(
+            "gradients, updates and full gradients must all be [T, k], not "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
     return Trajectory(displacements(updates), updates, gradients - full_gradients)
 
 
