@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd import averaging, inputs
+from antisgd import averaging, display, inputs
 from antisgd import weights as division
 
 __all__ = [
@@ -23,6 +23,9 @@ class Metrics(NamedTuple):
 
     loss: jax.Array
     accuracy: jax.Array
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

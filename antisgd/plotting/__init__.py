@@ -16,6 +16,7 @@ The figures, by their number in the paper
 The panels draw into axes that are yours. Nothing here writes files.
 """
 
+from antisgd.plotting.backend import matplotlib as matplotlib
 from antisgd.plotting.figures import (
     accuracy_comparison,
     discarded_directions,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from antisgd import results
+from antisgd import display, results
 
 __all__ = ["NAMES", "Trained", "load"]
 
@@ -36,6 +36,9 @@ class Trained(NamedTuple):
     settings: dict[str, Any]
     provenance: dict[str, Any]
     data_fingerprint: str
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def load(name: str) -> Trained:
