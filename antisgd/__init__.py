@@ -13,6 +13,9 @@
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
     results      run folders
+    inputs, weights, averaging     what is accepted: counts, keys and examples; which leaves of a
+                 pytree are weights; whether a loss averages
+    display      how results print
     plotting     arrays to figures
     study        all of it on a network of yours, from training to a report
 
@@ -20,12 +23,15 @@ Import the modules: `from antisgd import theory, lanczos`. Importing the package
 """
 
 __all__ = [
+    "averaging",
     "convolution",
     "data",
+    "display",
     "ensemble",
     "heavy_ball",
     "hessian",
     "injection",
+    "inputs",
     "lanczos",
     "models",
     "objective",
@@ -37,4 +43,5 @@ __all__ = [
     "study",
     "theory",
     "trajectory",
+    "weights",
 ]

@@ -5,7 +5,7 @@ different schemes run the same compiled program, because a schedule is data.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from antisgd import heavy_ball, sampling
+from antisgd import averaging, heavy_ball, inputs, sampling
 
 __all__ = ["init", "make_epoch", "network_keys", "on_all_devices", "over_devices"]
 
@@ -24,7 +24,11 @@ def network_keys(seed: int, seeds: int) -> tuple[jax.Array, jax.Array]:
     """Keys of every seed's initial weights and of its stream of examples, each [seeds].
 
     Seed i is the same whatever `seeds` is, so that more can be added later.
+
+    Raises:
+        ValueError: a seed that is no integer, or fewer than one of them.
     """
+    seed, seeds = inputs.count("seed", seed, 0), inputs.count("seeds", seeds)
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(seeds))
     pairs = jax.vmap(partial(jax.random.split, num=2))(keys)
     return pairs[:, 0], pairs[:, 1]
@@ -74,6 +78,7 @@ def make_epoch(
     batch_size: int,
     *,
     group_size: int | None = None,
+    example_weights: Any = None,
 ) -> Callable[..., tuple[heavy_ball.TrainState, Any]]:
     """Builds the jitted function that carries all networks through one epoch.
 
@@ -86,22 +91,33 @@ def make_epoch(
         batch_size: S.
         group_size: networks of a device trained side by side by `vmap`; the groups follow one
             another. None: all at once.
+        example_weights: as for `heavy_ball.run_schedule`, the same for all networks.
 
     Returns:
         `epoch(states, keys, epoch, examples, *swept) -> (states, minibatch losses [networks,
         steps])` with states, keys (of the seeds' streams) and `swept`, the further arguments of
-        `optimizer_at`, on a leading axis [networks]. Donates `states`.
+        `optimizer_at`, on a leading axis [networks]. Uses up `states`. The first call tries the
+        loss on a few examples.
+
+    Raises:
+        ValueError: here a batch or group size below one; from `epoch` what
+            `heavy_ball.run_schedule` refuses, keys that the schemes do not divide, or states
+            that are used up.
     """
+    batch_size = inputs.count("batch_size", batch_size)
+    group_size = None if group_size is None else inputs.count("group_size", group_size)
 
     @partial(jax.jit, donate_argnums=0)
     def run_epoch(states, keys, epoch, examples, *swept):
-        num_examples = jax.tree.leaves(examples)[0].shape[0]
+        num_examples = inputs.number_of_examples(examples)
 
         def train_all(networks, epoch, examples):
             def train(network):
                 state, schedule, swept = network
                 optimizer = optimizer_at(epoch, *swept)
-                return heavy_ball.run_schedule(loss, optimizer, state, schedule, examples)
+                return heavy_ball.run_schedule(
+                    loss, optimizer, state, schedule, examples, example_weights=example_weights
+                )
 
             if group_size is None:
                 return jax.vmap(train)(networks)
@@ -117,13 +133,56 @@ def make_epoch(
         networks = (states, schedules, swept)
         return train_all(networks, epoch, examples)
 
-    return run_epoch
+    return _entered(run_epoch, loss)
+
+
+def _entered(run_epoch: Any, loss: heavy_ball.Loss) -> Callable[..., Any]:
+    """The jitted epoch behind what has to be looked at outside of it."""
+    # Once: the later epochs are the same loss on the same examples.
+    tried: list[bool] = []
+
+    @wraps(run_epoch)
+    def epoch(states, keys, epoch, examples, *swept):
+        states = _own_buffers(states)
+        if not tried and not inputs.traced(states, examples):
+            first = jax.tree.map(lambda leaf: leaf[0], states.params)
+            averaging.refuse_other_than_mean(loss, first, examples)
+            tried.append(True)
+        return run_epoch(states, keys, epoch, examples, *swept)
+
+    epoch.lower = run_epoch.lower  # type: ignore[attr-defined]
+    return epoch
+
+
+def _own_buffers(states: heavy_ball.TrainState) -> heavy_ball.TrainState:
+    """The states with a buffer for each leaf, as giving them away needs."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
+            return leaf
+        if leaf.is_deleted():
+            raise ValueError(
+                "these states were used up by an earlier epoch: go on from those it returned, or "
+                "give it a copy"
+            )
+        if id(leaf) in seen:
+            return jnp.copy(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, states)
 
 
 def _schedules(
     schemes: Sequence[Scheme], keys: jax.Array, epoch: Any, num_examples: int, batch_size: int
 ) -> Any:
     """An epoch of every network, its keys split evenly among the schemes."""
+    if not schemes or keys.shape[0] % len(schemes):
+        raise ValueError(
+            f"{keys.shape[0]} networks cannot be split evenly among {len(schemes)} schemes: give "
+            "as many keys for each"
+        )
     drawn = [
         jax.vmap(lambda key, scheme=scheme: scheme(key, epoch, num_examples, batch_size))(group)
         for scheme, group in zip(schemes, jnp.split(keys, len(schemes)), strict=True)

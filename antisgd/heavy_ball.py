@@ -10,7 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from antisgd import averaging, display, inputs, weights
 
 __all__ = ["TrainState", "heavy_ball", "init", "run_schedule"]
 
@@ -40,9 +43,12 @@ class TrainState(NamedTuple):
     opt_state: Any
     step: jax.Array
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def heavy_ball(
-    learning_rate: float | jax.Array, momentum: float | jax.Array
+    learning_rate: float | jax.Array | Callable[[Any], Any], momentum: float | jax.Array
 ) -> optax.GradientTransformation:
     """Heavy-ball momentum with the learning rate inside the velocity (Eq. 1).
 
@@ -52,22 +58,31 @@ def heavy_ball(
     steps. Both arguments may be traced, so one compiled program serves every η and β.
 
     Args:
-        learning_rate: η.
+        learning_rate: η, or a schedule, step → η, which is not looked at.
         momentum: β in [0, 1).
 
     Raises:
-        ValueError: a concrete momentum outside [0, 1) or a concrete learning rate ≤ 0.
+        ValueError: a concrete momentum outside [0, 1), or a concrete learning rate that is not
+            positive and finite.
     """
-    if not isinstance(momentum, jax.core.Tracer) and not 0 <= float(momentum) < 1:
-        raise ValueError(f"momentum must lie in [0, 1), not {momentum}: pass for example 0.9")
-    if not isinstance(learning_rate, jax.core.Tracer) and not float(learning_rate) > 0:
-        raise ValueError(f"the learning rate must be positive, not {learning_rate}")
+    if not inputs.traced(momentum):
+        if not 0 <= inputs.number("momentum", momentum) < 1:
+            raise ValueError(f"momentum must lie in [0, 1), not {momentum}: pass for example 0.9")
+        momentum = _plain(momentum)
+    if not callable(learning_rate) and not inputs.traced(learning_rate):
+        if not 0 < inputs.number("learning_rate", learning_rate):
+            raise ValueError(f"the learning rate must be positive, not {learning_rate}")
+        learning_rate = _plain(learning_rate)
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(decay=momentum))
 
 
 def init(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
-    """State before the first update: θ_0 = params, v_0 = 0, k = 0."""
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    """State before the first update: θ_0 = params, v_0 = 0, k = 0.
+
+    The optimiser sees the weights alone, None in the place of leaves that are none.
+    """
+    start = optimizer.init(weights.trainable(params))
+    return TrainState(params, start, jnp.zeros((), jnp.int32))
 
 
 def minibatch_loss(params: Params, gradient: Params, update: Params, value: jax.Array) -> jax.Array:
@@ -84,33 +99,117 @@ def run_schedule(
     examples: Examples,
     *,
     record: Record = minibatch_loss,
+    example_weights: Any = None,
 ) -> tuple[TrainState, Any]:
     """Runs one update per row of the schedule as a `lax.scan` (Eq. 1 for `heavy_ball`).
 
-    Pure, so `jit` and `vmap` apply; a whole epoch, a piece of one or several all work.
+    Pure, so `jit` and `vmap` apply; a whole epoch, a piece of one or several all work. Leaves of
+    params that are no weights stay as they are; their place in gradients and updates is None.
+    Under `jit` an index beyond the examples makes the loss of its step NaN.
 
     Args:
         loss: `loss(params, examples, weights)`, the weighted mean over the minibatch plus
-            penalties.
-        optimizer: any optax transformation.
+            penalties; outside `jit` a few examples are tried to see that it is one.
+        optimizer: any optax transformation; `value`, `grad` and `value_fn` are there for those
+            that ask for them.
         state: where to start.
         schedule: indices int32 [steps, batch] into the examples and weights float32
             [steps, batch], zero in the unused places of a partial batch.
         examples: pytree of arrays with a leading example axis [N, …].
         record: `record(θ_{k−1}, g_k, v_k, loss_k)` → pytree, evaluated at every step; by
             default the minibatch loss.
+        example_weights: of the examples in each minibatch's mean, [N], such as a mask; a
+            minibatch must hold one that is not zero. None for equal ones.
 
     Returns:
         The state after the last step and what was recorded, with a leading axis [steps].
+
+    Raises:
+        ValueError: no examples, arrays of differing numbers of them, an index beyond them, a loss
+            that is no weighted mean, or an optimiser that needs arguments of its own.
     """
+    indices, shares = _checked_schedule(schedule, examples)
+    averaging.refuse_other_than_mean(loss, state.params, examples)
+    examples = jax.tree.map(jnp.asarray, examples)
+    if example_weights is not None:
+        num_examples = inputs.number_of_examples(examples)
+        given = inputs.example_weights(example_weights, num_examples)
+        shares = shares * jnp.asarray(given, shares.dtype)[indices]
+    params = state.params
 
-    def step(state, batch):
-        indices, weights = batch
+    def step(carry, batch):
+        indices, shares = batch
         minibatch = jax.tree.map(lambda array: array[indices], examples)
-        value, gradient = jax.value_and_grad(loss)(state.params, minibatch, weights)
-        update, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, update)
-        recorded = record(state.params, gradient, update, value)
-        return TrainState(params, opt_state, state.step + 1), recorded
 
-    return jax.lax.scan(step, state, (schedule.indices, schedule.weights))
+        def of(moving):
+            return loss(weights.merged(moving, params), minibatch, shares)
+
+        value, gradient = jax.value_and_grad(of)(carry.params)
+        update, opt_state = _updated(optimizer, carry, gradient, value, of)
+        moved = optax.apply_updates(carry.params, update)
+        recorded = record(weights.merged(carry.params, params), gradient, update, value)
+        return TrainState(moved, opt_state, carry.step + 1), recorded
+
+    moving = jax.tree.map(jnp.asarray, weights.trainable(params))
+    carry = TrainState(moving, state.opt_state, state.step)
+    last, recorded = jax.lax.scan(step, carry, (indices, shares))
+    return last._replace(params=weights.merged(last.params, params)), recorded
+
+
+def _checked_schedule(
+    schedule: MinibatchSchedule, examples: Examples
+) -> tuple[jax.Array, jax.Array]:
+    """Indices and weights that fit each other and the examples."""
+    num_examples = inputs.number_of_examples(examples)
+    indices, shares = jnp.asarray(schedule.indices), jnp.asarray(schedule.weights)
+    if indices.ndim != 2 or indices.shape != shares.shape or indices.dtype.kind not in "iu":
+        raise ValueError(
+            "a schedule needs integer indices [steps, batch] and weights of the same shape, not "
+            f"{indices.dtype}{list(indices.shape)} and {shares.dtype}{list(shares.shape)}"
+        )
+    outside = (indices < 0) | (indices >= num_examples)
+    if not inputs.traced(indices) and bool(outside.any()):
+        worst = int(indices[outside][0])
+        raise ValueError(f"the schedule asks for example {worst}, there are {num_examples}")
+    # An index of a traced schedule cannot be refused: it must not pass for the nearest example.
+    return indices, jnp.where(outside, jnp.asarray(np.nan, shares.dtype), shares)
+
+
+def _updated(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    gradient: Params,
+    value: jax.Array,
+    value_fn: Callable[[Params], jax.Array],
+) -> tuple[Params, Any]:
+    """One update, its state in the types it had before: hyper-parameters may be wider."""
+    extended = optax.with_extra_args_support(optimizer)
+    try:
+        update, after = extended.update(
+            gradient, state.opt_state, state.params, value=value, grad=gradient, value_fn=value_fn
+        )
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise ValueError(
+            f"the optimiser needs more than value, grad and value_fn ({error}): wrap its update "
+            "so that it gets them"
+        ) from error
+    old, before = jax.tree.flatten(state.opt_state)
+    new, now = jax.tree.flatten(after)
+    if str(before) != str(now):
+        raise ValueError(
+            "the optimiser's state has another structure than the one it is given: begin with "
+            "heavy_ball.init(optimizer, params)"
+        )
+    return update, jax.tree.unflatten(now, map(_of_type, new, old))
+
+
+def _of_type(new: Any, old: Any) -> Any:
+    same = jnp.result_type(new) == jnp.result_type(old)
+    return new if same else jnp.asarray(new, jnp.result_type(old))
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, which takes on the type of the weights and not the reverse."""
+    return float(value) if isinstance(value, (np.generic, np.ndarray)) else value

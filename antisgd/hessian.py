@@ -12,6 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
+from antisgd import averaging, inputs
+from antisgd import weights as division
+
 __all__ = ["gauss_newton_product", "hessian_vector_product", "ravel_subset"]
 
 Loss = Callable[[Any, Any, Array], Array]
@@ -34,6 +37,7 @@ def hessian_vector_product(
     *,
     microbatch_size: int,
     only: Only | None = None,
+    weights: Any = None,
 ) -> Matvec:
     """The map v -> H v with the Hessian H = ∇²L(θ) of the loss over all examples (Sec. 2).
 
@@ -41,27 +45,34 @@ def hessian_vector_product(
     gradient along v, summed with compensation, so that rounding does not grow with their number.
     Symmetric up to rounding. A block of vectors is `jax.vmap(matvec)`: what does not depend on
     the vector is computed once for all of them. With several devices in the process (on a CPU its
-    cores, if `jax_num_cpu_devices` says so) the microbatches are dealt out to them. Computed in the
-    precision of params: float64 params and calls inside `jax.enable_x64(True)` give float64
-    products.
+    cores, if `jax_num_cpu_devices` says so) the microbatches are dealt out to them. Computed in
+    float32, of bfloat16 and float16 params too, or in float64 where params are float64 and calls
+    are made inside `jax.enable_x64(True)`. Leaves that are no weights (`antisgd.weights` says
+    which) are left as they are and are no directions.
 
     Args:
-        loss: `loss(params, examples, weights)`, a weighted mean plus penalties.
+        loss: `loss(params, examples, weights)`, a weighted mean plus penalties; a few examples
+            are tried to see that it is one.
         params: θ, any pytree.
         examples: pytree with a leading example axis [n, …].
         microbatch_size: examples at a time, which bounds the memory; a ragged end is allowed.
         only: which leaves vary, by their name such as 'params/Conv_0/kernel'; the vectors are
             then those of `ravel_subset(params, only)`. All of them by default.
+        weights: of the examples in the mean, [n], such as a mask; None for equal ones.
 
     Returns:
-        `matvec`, [d] -> [d], flat as `ravel_pytree(params)`: a `Partial` that holds θ and data.
+        `matvec`, [d] -> [d], flat as `ravel_subset(params, only)`: a `Partial` that holds θ and
+        data.
 
     Raises:
-        ValueError: no examples, a microbatch size below one, or `only` selects nothing.
+        ValueError: no examples, a microbatch size below one, `only` selects nothing, or a loss
+            that is no weighted mean.
     """
-    dtype = ravel_subset(params, only)[0].dtype
-    summed = _sum_over_microbatches(_hessian_product, loss, only)
-    return Partial(summed, *_place(params, _split(examples, microbatch_size, dtype)))
+    averaging.refuse_other_than_mean(loss, params, examples)
+    loss = averaging.hashable(loss)
+    return _product_over_data(
+        (_hessian_product, loss), params, examples, microbatch_size, only, weights
+    )
 
 
 def gauss_newton_product(
@@ -72,6 +83,7 @@ def gauss_newton_product(
     *,
     microbatch_size: int,
     only: Only | None = None,
+    weights: Any = None,
 ) -> Matvec:
     """The map v -> Jᵀ (∇²_z L) J v, the Gauss–Newton part of the Hessian (beyond the paper).
 
@@ -82,7 +94,7 @@ def gauss_newton_product(
     Args:
         predict: `predict(params, examples) -> outputs`.
         output_loss: `output_loss(outputs, examples, weights)`, a weighted mean.
-        params, examples, microbatch_size, only: as for `hessian_vector_product`.
+        params, examples, microbatch_size, only, weights: as for `hessian_vector_product`.
 
     Returns:
         `matvec`, [d] -> [d].
@@ -90,59 +102,64 @@ def gauss_newton_product(
     Raises:
         ValueError: as for `hessian_vector_product`.
     """
-    dtype = ravel_subset(params, only)[0].dtype
-    summed = _sum_over_microbatches(_gauss_newton_product, predict, output_loss, only)
-    return Partial(summed, *_place(params, _split(examples, microbatch_size, dtype)))
+    predict, output_loss = averaging.hashable(predict), averaging.hashable(output_loss)
+    averaging.refuse_other_than_mean(averaging.composed(predict, output_loss), params, examples)
+    return _product_over_data(
+        (_gauss_newton_product, predict, output_loss), params, examples, microbatch_size, only,
+        weights,
+    )  # fmt: skip
 
 
 def ravel_subset(params: Any, only: Only | None = None) -> tuple[Array, Callable[[Array], Any]]:
-    """The selected leaves as one vector, and the map from such a vector to the whole pytree.
+    """The selected weights as one vector, and the map from such a vector to the whole pytree.
 
     Args:
-        params: any pytree.
+        params: any pytree; what is no weight stays as it is.
         only: `only(name) -> bool` over names such as 'params/Conv_0/kernel'; None for all.
 
     Returns:
-        `(flat [d], insert)`: `insert(flat)` is params with the selected leaves replaced.
+        `(flat [d], insert)`, flat of float32 at least: `insert(flat)` is params with the selected
+        leaves replaced.
 
     Raises:
-        ValueError: nothing is selected; the message lists the names.
+        ValueError: nothing is selected (the message lists the names), or a complex leaf.
     """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    chosen = [only is None or only(name) for name in names]
-    if not any(chosen):
-        raise ValueError(f"`only` selects none of the weights: {', '.join(names)}")
-    flat, unravel = ravel_pytree(
-        [leaf for (_, leaf), take in zip(leaves, chosen, strict=True) if take]
-    )
+    return division.ravel(params, only)
 
-    def insert(vector: Array) -> Any:
-        replaced = iter(unravel(vector))
-        parts = [
-            next(replaced) if take else leaf for (_, leaf), take in zip(leaves, chosen, strict=True)
-        ]
-        return jax.tree.unflatten(treedef, parts)
 
-    return flat, insert
+def _product_over_data(
+    static: tuple, params: Any, examples: Any, microbatch_size: int, only: Only | None, weights: Any
+) -> Matvec:
+    chosen, rest, join = division.divide(params, only)
+    point = division.widened(chosen), rest
+    dtype = ravel_pytree(list(point[0]))[0].dtype
+    batches = _split(examples, microbatch_size, dtype, weights)
+    return Partial(_sum_over_microbatches(*static, join), *_place(point, batches))
 
 
 def _hessian_product(
-    loss: Loss, only: Only | None, params: Any, examples: Any, weights: Array, vector: Array
+    loss: Loss, join: division.Join, point: Any, examples: Any, weights: Array, vector: Array
 ) -> Array:
-    flat, insert = ravel_subset(params, only)
-    gradient = jax.grad(lambda point: loss(insert(point), examples, weights))
+    flat, insert = _raveled(join, point)
+    gradient = jax.grad(lambda at: loss(insert(at), examples, weights))
     return jax.jvp(gradient, (flat,), (vector,))[1]
 
 
 def _gauss_newton_product(
-    predict, output_loss, only, params: Any, examples: Any, weights: Array, vector: Array
-) -> Array:
-    flat, insert = ravel_subset(params, only)
-    outputs, push = jax.linearize(lambda point: predict(insert(point), examples), flat)
+    predict, output_loss, join: division.Join, point: Any, examples: Any, weights: Array,
+    vector: Array,
+) -> Array:  # fmt: skip
+    flat, insert = _raveled(join, point)
+    outputs, push = jax.linearize(lambda at: predict(insert(at), examples), flat)
     gradient = jax.grad(lambda z: output_loss(z, examples, weights))
     curved = jax.jvp(gradient, (outputs,), (push(vector),))[1]
     return jax.linear_transpose(push, flat)(curved)[0]
+
+
+def _raveled(join: division.Join, point: Any) -> tuple[Array, Callable[[Array], Any]]:
+    chosen, rest = point
+    flat, unravel = ravel_pytree(list(chosen))
+    return flat, lambda vector: join(unravel(vector), rest)
 
 
 @lru_cache(maxsize=32)
@@ -150,11 +167,13 @@ def _sum_over_microbatches(product: Callable, *static) -> Callable:
     """One compiled program for all θ and data of the same shapes, whoever asks for it."""
     product = partial(product, *static)
 
-    def summed(params: Any, batches: _Microbatches, vector: Array) -> Array:
+    def summed(point: Any, batches: _Microbatches, vector: Array) -> Array:
+        vector = _checked_vector(vector, point)
+
         # Kahan's sum: the error does not grow with the number of microbatches.
         def add(carry, batch):
             total, lost = carry
-            term = batch.shares * product(params, batch.examples, batch.weights, vector) - lost
+            term = batch.shares * product(point, batch.examples, batch.weights, vector) - lost
             raised = total + term
             return (raised, (raised - total) - term), None
 
@@ -176,26 +195,34 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("examples",))
 
 
-def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
-    """Equal microbatches, as many for each device; a place too many counts for nothing."""
-    counts = {leaf.shape[0] for leaf in jax.tree.leaves(examples)}
-    if len(counts) > 1:
-        raise ValueError(f"the arrays of the examples differ in their number: {sorted(counts)}")
-    num_examples = max(counts, default=0)
-    if num_examples < 1 or microbatch_size < 1:
+def _checked_vector(vector: Array, point: Any) -> Array:
+    dimension = sum(leaf.size for leaf in point[0])
+    if jnp.shape(vector) != (dimension,) or not jnp.issubdtype(vector.dtype, jnp.floating):
         raise ValueError(
-            f"a product needs examples and microbatches of at least one, got {num_examples} "
-            f"examples and microbatch_size={microbatch_size}"
+            f"the product takes real vectors [{dimension}], not {vector.dtype}"
+            f"{list(jnp.shape(vector))}; a block of them goes through jax.vmap"
         )
+    return jnp.asarray(vector, jnp.result_type(*point[0]))
+
+
+def _split(examples: Any, microbatch_size: int, dtype: Any, given: Any) -> _Microbatches:
+    """Equal microbatches, as many for each device; a place too many counts for nothing."""
+    num_examples = inputs.number_of_examples(examples)
+    microbatch_size = inputs.count("microbatch_size", microbatch_size)
     num_devices = jax.local_device_count()
     count = -(-num_examples // (microbatch_size * num_devices)) * num_devices
     size = -(-num_examples // count)
     rows = np.arange(count * size).reshape(size, count).T
-    weights = (rows < num_examples).astype(dtype)
-    shares = weights.sum(1) / num_examples
+    used = rows < num_examples
+    rows = np.where(used, rows, 0)
+    weights = used.astype(dtype)
+    total: Any = num_examples
+    if given is not None:
+        given = np.asarray(inputs.example_weights(given, num_examples))
+        weights, total = (used * given[rows]).astype(dtype), given.sum(dtype=np.float64)
+    shares = weights.sum(1) / total
     # A microbatch without examples (more devices than examples) has a mean, but no share.
     weights[shares == 0] = 1
-    rows = np.where(rows < num_examples, rows, 0)
     return _Microbatches(
         jax.tree.map(lambda leaf: _cast(jnp.asarray(leaf)[rows], dtype), examples),
         jnp.asarray(weights),
@@ -203,13 +230,13 @@ def _split(examples: Any, microbatch_size: int, dtype) -> _Microbatches:
     )
 
 
-def _place(params: Any, batches: _Microbatches) -> tuple[Any, _Microbatches]:
+def _place(point: Any, batches: _Microbatches) -> tuple[Any, _Microbatches]:
     """The microbatches dealt out to the devices of the process, θ on all of them."""
     if jax.local_device_count() == 1:
-        return params, batches
+        return point, batches
     split = NamedSharding(_mesh(), PartitionSpec("examples"))
     whole = NamedSharding(_mesh(), PartitionSpec())
-    return jax.device_put(params, whole), jax.device_put(batches, split)
+    return jax.device_put(point, whole), jax.device_put(batches, split)
 
 
 def _cast(leaf: Array, dtype) -> Array:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from antisgd import inputs
+
 __all__ = ["InjectionState", "anti_correlated_noise", "white_noise"]
 
 
@@ -27,7 +29,11 @@ def white_noise(key: jax.Array, deviation: Any) -> optax.GradientTransformation:
     Args:
         key: of all the noise of a run.
         deviation: σ, the standard deviation of the noise of one weight; may be traced.
+
+    Raises:
+        ValueError: no JAX key, or a deviation that is negative or not finite.
     """
+    key = inputs.random_key(key)
     return _injected(deviation, lambda step, like: _normal(key, step, like))
 
 
@@ -39,7 +45,11 @@ def anti_correlated_noise(key: jax.Array, deviation: Any) -> optax.GradientTrans
     Args:
         key: of all the noise of a run.
         deviation: σ, the standard deviation of the noise of one weight; may be traced.
+
+    Raises:
+        ValueError: no JAX key, or a deviation that is negative or not finite.
     """
+    key = inputs.random_key(key)
 
     def increment(step, like):
         before, after = _normal(key, step, like), _normal(key, step + 1, like)
@@ -52,9 +62,17 @@ def _normal(key: jax.Array, step: jax.Array, like: Any) -> Any:
     return optax.tree_utils.tree_random_like(jax.random.fold_in(key, step), like)
 
 
+def _added(gradient: jax.Array, deviation: Any, drawn: jax.Array) -> jax.Array:
+    # In the gradient's type: σ may come as a NumPy number or a wider array.
+    return gradient + jnp.asarray(deviation, gradient.dtype) * drawn
+
+
 def _injected(
     deviation: Any, noise: Callable[[jax.Array, Any], Any]
 ) -> optax.GradientTransformation:
+    if not inputs.traced(deviation):
+        inputs.number("deviation", deviation, least=0)
+
     def init(params):
         del params
         return InjectionState(jnp.zeros((), jnp.int32))
@@ -62,7 +80,7 @@ def _injected(
     def update(gradient, state, params=None):
         del params
         drawn = noise(state.step, gradient)
-        noisy = jax.tree.map(lambda g, n: g + deviation * n, gradient, drawn)
+        noisy = jax.tree.map(lambda g, n: _added(g, deviation, n), gradient, drawn)
         return noisy, InjectionState(state.step + 1)
 
     return optax.GradientTransformation(init, update)

@@ -5,6 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from antisgd import averaging, display, inputs
+from antisgd import weights as division
 
 __all__ = [
     "Metrics", "cross_entropy", "evaluate", "full_gradient", "kernel_penalty", "make_loss",
@@ -20,6 +24,9 @@ class Metrics(NamedTuple):
     loss: jax.Array
     accuracy: jax.Array
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """−log p_y of each example, p the softmax of its logits z: log(1 + Σ_{j≠y} exp(z_j − z_y)).
@@ -29,26 +36,78 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
         logits: [n, classes], two classes or more.
-        labels: int [n].
+        labels: int [n], from 0 to classes − 1.
 
     Returns:
-        [n], nats.
+        [n], nats, float32 at least; NaN for a traced label outside the classes.
+
+    Raises:
+        ValueError: other shapes, labels that are no integers, or one outside the classes.
     """
+    labels = _checked_labels(logits, labels)
+    logits = division.widened(logits)
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     is_own = jnp.arange(logits.shape[-1])[None] == labels[:, None]
     others = jnp.where(is_own, -jnp.inf, logits - own)
     return jnp.logaddexp(jax.nn.logsumexp(others, axis=-1), 0)
 
 
-def kernel_penalty(params: Any) -> jax.Array:
-    """Σ w² over all leaves named 'kernel': biases are not penalised (App. H)."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    kernels = [leaf for path, leaf in leaves if path and getattr(path[-1], "key", "") == "kernel"]
-    return sum((jnp.sum(jnp.square(kernel)) for kernel in kernels), jnp.zeros(()))
+def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    labels = jnp.asarray(labels)
+    fits = logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu"
+    if not fits or logits.shape[1] < 2:
+        raise ValueError(
+            "the cross-entropy needs logits [n, classes] of two classes or more and integer "
+            f"labels [n], not {list(logits.shape)} and {labels.dtype}{list(labels.shape)}"
+        )
+    classes = logits.shape[1]
+    if not inputs.traced(labels) and labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels run from {low} to {high}, the logits have {classes} classes: give "
+                f"labels from 0 to {classes - 1}, and unused places the weight zero"
+            )
+    # A negative index would count from the end; beyond the classes it gives NaN.
+    return jnp.where(labels < 0, jnp.asarray(classes, labels.dtype), labels)
+
+
+def kernel_penalty(params: Any, penalised: Callable[[str], bool] | None = None) -> jax.Array:
+    """Σ w² over the kernels: biases are not penalised (App. H).
+
+    Args:
+        params: weights.
+        penalised: which leaves are meant, by their name such as 'layers/0/weight'; None for those
+            called 'kernel', as flax names them.
+
+    Returns:
+        A scalar, float32 at least.
+
+    Raises:
+        ValueError: no leaf is meant; the message lists the names.
+    """
+    chosen = _is_kernel if penalised is None else penalised
+    try:
+        kernels = division.divide(params, chosen)[0]
+    except ValueError as error:
+        names = str(error).partition("weights: ")[2]
+        raise ValueError(
+            f"no leaf to penalise among {names or 'the params'}: say which with "
+            "penalised=lambda name: ..., or set the weight decay to zero"
+        ) from error
+    squares = (jnp.sum(jnp.square(division.widened(kernel))) for kernel in kernels)
+    return sum(squares, jnp.zeros(()))
+
+
+def _is_kernel(name: str) -> bool:
+    # nnx keeps the array of a variable in its field 'value'.
+    return name.removesuffix("/value").rpartition("/")[2] == "kernel"
 
 
 def make_loss(
-    apply: Apply, weight_decay: float = 1e-4
+    apply: Apply,
+    weight_decay: float = 1e-4,
+    penalised: Callable[[str], bool] | None = None,
 ) -> Callable[[Any, Any, jax.Array], jax.Array]:
     """Builds the training loss L(θ) = Σ_n w_n l(θ, x_n) / Σ_n w_n + c Σ_kernels w² (Sec. 2).
 
@@ -58,26 +117,37 @@ def make_loss(
     Args:
         apply: `apply(params, images) -> logits [n, classes]`.
         weight_decay: c ≥ 0.
+        penalised: which leaves are kernels, as for `kernel_penalty`.
 
     Returns:
         `loss(params, examples, weights)` with examples.images [n, …], examples.labels int [n]
         and weights [n], zero where a place of the batch is unused.
 
     Raises:
-        ValueError: a negative weight decay.
+        ValueError: a weight decay that is negative or not finite; from the loss, params without
+            a kernel.
     """
-    if weight_decay < 0:
-        raise ValueError(f"the weight decay must not be negative, got {weight_decay}")
+    if not (np.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"the weight decay must not be negative, and finite, got {weight_decay}")
 
     def loss(params, examples, weights):
         losses = cross_entropy(apply(params, examples.images), examples.labels)
         mean = jnp.sum(weights * losses) / jnp.sum(weights)
-        return mean + weight_decay * kernel_penalty(params)
+        if not weight_decay:
+            return mean
+        return mean + weight_decay * kernel_penalty(params, penalised)
 
     return loss
 
 
-def evaluate(apply: Apply, params: Any, examples: Any, *, microbatch_size: int = 1000) -> Metrics:
+def evaluate(
+    apply: Apply,
+    params: Any,
+    examples: Any,
+    *,
+    microbatch_size: int = 1000,
+    weights: Any = None,
+) -> Metrics:
     """Mean cross-entropy (without penalty) and accuracy over all examples, in microbatches.
 
     Pure: `jit` and `vmap` over params apply. The examples are cut into equal microbatches and
@@ -88,25 +158,35 @@ def evaluate(apply: Apply, params: Any, examples: Any, *, microbatch_size: int =
         params: weights.
         examples: with fields images [N, …] and labels int [N].
         microbatch_size: examples a forward pass.
+        weights: of the examples in both means, [N]; None for equal ones.
 
     Raises:
         ValueError: no microbatch, or arrays of differing numbers of examples.
     """
-    num_examples = _count(examples, microbatch_size)
-    size = min(microbatch_size, num_examples)
+    num_examples = inputs.number_of_examples(examples)
+    size = min(inputs.count("microbatch_size", microbatch_size), num_examples)
     whole = num_examples // size * size
+    total: Any = num_examples
+    if weights is not None:
+        weights = jnp.asarray(inputs.example_weights(weights, num_examples), jnp.float32)
+        total = jnp.sum(weights)
 
     def totals(batch):
-        logits = apply(params, batch.images)
-        losses = cross_entropy(logits, batch.labels)
-        return jnp.sum(losses), jnp.sum(jnp.argmax(logits, -1) == batch.labels)
+        images, labels, shares = batch
+        logits = apply(params, images)
+        losses = cross_entropy(logits, labels)
+        correct = jnp.argmax(logits, -1) == labels
+        if shares is None:
+            return jnp.sum(losses), jnp.sum(correct)
+        return jnp.sum(shares * losses), jnp.sum(jnp.where(correct, shares, 0))
 
-    microbatches = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
+    rows = jax.tree.map(jnp.asarray, (examples.images, examples.labels, weights))
+    microbatches = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), rows)
     loss, correct = jax.tree.map(jnp.sum, jax.lax.map(totals, microbatches))
     if whole < num_examples:
-        rest_loss, rest_correct = totals(jax.tree.map(lambda a: a[whole:], examples))
+        rest_loss, rest_correct = totals(jax.tree.map(lambda a: a[whole:], rows))
         loss, correct = loss + rest_loss, correct + rest_correct
-    return Metrics(loss / num_examples, correct / num_examples)
+    return Metrics(loss / total, correct / total)
 
 
 def full_gradient(
@@ -114,6 +194,7 @@ def full_gradient(
     params: Any,
     examples: Any,
     microbatch_size: int,
+    weights: Any = None,
 ) -> Any:
     """∇L(θ) over all examples, accumulated over equal microbatches, precision 'highest'.
 
@@ -121,44 +202,63 @@ def full_gradient(
     weight zero; a microbatch counts by its weight, so that the penalty counts once.
 
     Args:
-        loss: `loss(params, examples, weights)`, a weighted mean plus penalties.
+        loss: `loss(params, examples, weights)`, a weighted mean plus penalties; outside `jit` a
+            few examples are tried to see that it is one.
         params: θ.
         examples: pytree with a leading example axis [N, …].
         microbatch_size: examples at a time.
+        weights: of the examples in the mean, [N], such as a mask; None for equal ones.
 
     Returns:
-        The gradient, a pytree like params.
+        The gradient, a pytree like params with None in the place of what is no weight, float32
+        at least.
 
     Raises:
-        ValueError: no microbatch, or arrays of differing numbers of examples.
+        ValueError: no microbatch, arrays of differing numbers of examples, or a loss that is no
+            weighted mean.
     """
-    num_examples = _count(examples, microbatch_size)
-    count = -(-num_examples // min(microbatch_size, num_examples))
+    num_examples = inputs.number_of_examples(examples)
+    most = min(inputs.count("microbatch_size", microbatch_size), num_examples)
+    averaging.refuse_other_than_mean(loss, params, examples)
+    examples = jax.tree.map(jnp.asarray, examples)
+    count = -(-num_examples // most)
     size = -(-num_examples // count)
     indices = jnp.arange(count * size).reshape(count, size)
+    point = division.widened(division.trainable(params))
+    weigh = _shares(weights, num_examples)
 
     @jax.default_matmul_precision("highest")
     def add(carry, rows):
-        weights = (rows < num_examples).astype(jnp.float32)
+        used, share = weigh(rows)
         batch = jax.tree.map(lambda array: array[jnp.minimum(rows, num_examples - 1)], examples)
-        gradient = jax.grad(loss)(params, batch, weights)
-        share = jnp.sum(weights) / num_examples
+        gradient = jax.grad(lambda at: loss(division.merged(at, params), batch, used))(point)
         # Kahan's sum: the error does not grow with the number of microbatches.
         total, lost = carry
-        terms = jax.tree.map(lambda g, less: share * g - less, gradient, lost)
+        terms = jax.tree.map(lambda g, less: share.astype(g.dtype) * g - less, gradient, lost)
         raised = jax.tree.map(jnp.add, total, terms)
         lost = jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
         return (raised, lost), None
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(jnp.zeros_like, point)
     return jax.lax.scan(add, (zeros, zeros), indices)[0][0]
 
 
-def _count(examples: Any, microbatch_size: int) -> int:
-    counts = {leaf.shape[0] for leaf in jax.tree.leaves(examples)}
-    if microbatch_size < 1 or len(counts) != 1:
-        raise ValueError(
-            "full sums need microbatches of one or more examples and arrays of as many examples, "
-            f"got microbatch_size={microbatch_size} and {sorted(counts)} examples"
-        )
-    return counts.pop()
+def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Of the rows of a microbatch their weights [size], and their share of all examples."""
+
+    def equal(rows):
+        used = (rows < num_examples).astype(jnp.float32)
+        return used, jnp.sum(used) / num_examples
+
+    if given is None:
+        return equal
+    given = jnp.asarray(inputs.example_weights(given, num_examples), jnp.float32)
+
+    def weighed(rows):
+        used, _ = equal(rows)
+        weights = used * given[jnp.minimum(rows, num_examples - 1)]
+        mass = jnp.sum(weights)
+        # A microbatch of weight zero has a mean over its places, but no share.
+        return jnp.where(mass > 0, weights, used), mass / jnp.sum(given)
+
+    return weighed

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from antisgd import display, inputs
+
 __all__ = [
     "Schedule",
     "drop_last",
@@ -47,6 +49,9 @@ class Schedule(NamedTuple):
     indices: jax.Array
     weights: jax.Array
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def without_replacement(
     key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int
@@ -56,9 +61,9 @@ def without_replacement(
     Where S does not divide N the last batch is partial. Shape [ceil(N/S), S].
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     return _cut(_order(key, epoch, num_examples), batch_size)
 
 
@@ -69,9 +74,9 @@ def with_replacement(key: jax.Array, epoch: Epoch, num_examples: int, batch_size
     batch has as few examples as there and both run one compiled program.
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     draws = jax.random.randint(_epoch_key(key, epoch), (num_examples,), 0, num_examples)
     return _cut(draws, batch_size)
 
@@ -84,9 +89,9 @@ def independent_batches(
     Shape [ceil(N/S), S], all places used. Floyd's algorithm: S draws a batch, no sorting of N.
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     steps = -(-num_examples // batch_size)
     tops = jnp.arange(num_examples - batch_size, num_examples)
     ceilings = jnp.broadcast_to(tops + 1, (steps, batch_size))
@@ -108,7 +113,7 @@ def shuffle_once(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: in
     Shape [ceil(N/S), S], the last batch partial where S does not divide N.
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
     del epoch
     return without_replacement(key, 0, num_examples, batch_size)
@@ -120,9 +125,9 @@ def flip_flop(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) 
     Shape [ceil(N/S), S], the last batch partial where S does not divide N.
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     epoch = jnp.asarray(epoch)
     order = _order(key, epoch // 2, num_examples)
     return _cut(jnp.where(epoch % 2 == 1, order[::-1], order), batch_size)
@@ -134,9 +139,9 @@ def drop_last(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) 
     Which N mod S examples are left out changes from epoch to epoch. Shape [floor(N/S), S].
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     whole = num_examples // batch_size * batch_size
     return _cut(_order(key, epoch, num_examples)[:whole], batch_size)
 
@@ -148,9 +153,9 @@ def spanning_batches(key: jax.Array, epoch: Epoch, num_examples: int, batch_size
     the batches number epoch·ceil(N/S) onwards of that stream; shape [ceil(N/S), S].
 
     Raises:
-        ValueError: a batch size outside [1, N].
+        ValueError: a batch size outside [1, N], or no key.
     """
-    _check(num_examples, batch_size)
+    num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
     steps = -(-num_examples // batch_size)
     ahead = jnp.asarray(epoch) * (steps * batch_size - num_examples)
     first = epoch + ahead // num_examples
@@ -160,12 +165,18 @@ def spanning_batches(key: jax.Array, epoch: Epoch, num_examples: int, batch_size
     return _full(taken.reshape(steps, batch_size))
 
 
-def _check(num_examples: int, batch_size: int) -> None:
+def _checked(key: Any, epoch: Epoch, num_examples: int, batch_size: int) -> tuple[int, int]:
+    inputs.random_key(key)
+    if not isinstance(epoch, jax.Array):
+        inputs.count("epoch", epoch, 0)
+    num_examples = inputs.count("num_examples", num_examples)
+    batch_size = inputs.count("batch_size", batch_size, 0)
     if not 1 <= batch_size <= num_examples:
         raise ValueError(
             f"batch_size must lie between 1 and the number of examples, {num_examples}, "
             f"not {batch_size}"
         )
+    return num_examples, batch_size
 
 
 def _epoch_key(key: jax.Array, epoch: Epoch) -> jax.Array:

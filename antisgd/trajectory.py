@@ -18,6 +18,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.signal import lfilter
 
+from antisgd import averaging, display, inputs
+from antisgd import weights as division
+
 __all__ = [
     "FullGradientModel",
     "Projections",
@@ -48,6 +51,9 @@ class Projections(NamedTuple):
     full_gradients: jax.Array
     losses: jax.Array
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 class Trajectory(NamedTuple):
     """A recording of T steps along k directions.
@@ -61,6 +67,9 @@ class Trajectory(NamedTuple):
     weights: np.ndarray
     velocities: np.ndarray
     noise: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 class FullGradientModel(NamedTuple):
@@ -77,13 +86,25 @@ class FullGradientModel(NamedTuple):
     raw_error: np.ndarray
     remaining_error: np.ndarray
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
-    """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision."""
+    """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision.
+
+    Raises:
+        ValueError: anything but two matrices of rows of one length.
+    """
+    shapes = np.shape(directions), np.shape(vectors)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            "a projection needs directions [k, d] and vectors [n, d], not "
+            f"{list(shapes[0])} and {list(shapes[1])}"
+        )
     return jnp.matmul(directions, vectors.T, precision=jax.lax.Precision.HIGHEST).T
 
 
-@partial(jax.jit, static_argnames=("loss", "microbatch_size"))
 def example_gradients(
     loss: Callable[[Any, Any, jax.Array], jax.Array],
     params: Any,
@@ -104,18 +125,42 @@ def example_gradients(
 
     Returns:
         [N, k].
+
+    Raises:
+        ValueError: no examples, directions of another length than the weights, or a loss that is
+            no weighted mean.
     """
+    size = min(
+        inputs.count("microbatch_size", microbatch_size), inputs.number_of_examples(examples)
+    )
+    averaging.refuse_other_than_mean(loss, params, examples)
+    chosen, rest, join = division.divide(params)
+    dimension = sum(np.size(leaf) for leaf in chosen)
+    if np.ndim(directions) != 2 or np.shape(directions)[1] != dimension:
+        raise ValueError(
+            f"directions must be [k, {dimension}] for so many weights, not "
+            f"{list(np.shape(directions))}"
+        )
+    point = division.widened(chosen), rest
+    return _example_gradients(averaging.hashable(loss), join, point, examples, directions, size)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _example_gradients(
+    loss: Any, join: division.Join, point: Any, examples: Any, directions: jax.Array, size: int
+) -> jax.Array:
+    chosen, rest = point
 
     @jax.default_matmul_precision("highest")
     def one(example):
         alone = jax.tree.map(lambda leaf: leaf[None], example)
-        return ravel_pytree(jax.grad(loss)(params, alone, jnp.ones(1)))[0]
+        gradient = jax.grad(lambda at: loss(join(at, rest), alone, jnp.ones(1, jnp.float32)))
+        return ravel_pytree(gradient(chosen))[0]
 
     def projected(batch):
         return project(directions, jax.vmap(one)(batch))
 
     num_examples = jax.tree.leaves(examples)[0].shape[0]
-    size = min(microbatch_size, num_examples)
     whole = num_examples // size * size
     batches = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
     found = jax.lax.map(projected, batches).reshape(whole, -1)
@@ -174,7 +219,16 @@ def assemble(gradients: np.ndarray, updates: np.ndarray, full_gradients: np.ndar
     """Weights, velocities and noise from projected gradients, updates and full gradients.
 
     θ_k = θ_K + Σ v, summed in float64; δg_k = g_k − ∇L(θ_{k−1}) (Sec. 2). All arguments [T, k].
+
+    Raises:
+        ValueError: arguments of different shapes.
     """
+    shapes = [list(np.shape(one)) for one in (gradients, updates, full_gradients)]
+    if len(shapes[0]) != 2 or shapes.count(shapes[0]) != 3:
+        raise ValueError(
+            "gradients, updates and full gradients must all be [T, k], not "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
     return Trajectory(displacements(updates), updates, gradients - full_gradients)
 
 

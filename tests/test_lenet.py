@@ -8,8 +8,8 @@ from experiments.lenet import __main__ as lenet
 from tests import mains, tiny
 
 FIGURES = {
-    "agreement", "fig01", "fig02", "fig05", "fig05_density", "fig06", "fig07", "fig08", "fig11", "fig13",
-    "fig14", "seeds",
+    "agreement", "fig01", "fig02", "fig05", "fig05_density", "fig06", "fig07", "fig08", "fig11",
+    "fig13", "fig14", "seeds",
 }  # fmt: skip
 
 

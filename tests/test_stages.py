@@ -30,8 +30,8 @@ def finished(tmp_path_factory):
 def test_a_run_folder_holds_what_is_promised(finished):
     figures = {
         "agreement", "discarded_directions", "eigenvalues", "leading_variances",
-        "noise_against_curvature", "noise_autocorrelation", "noise_autocorrelation_schemes", "seeds", "spectrum",
-        "training_curves", "variances", "variances_schemes",
+        "noise_against_curvature", "noise_autocorrelation", "noise_autocorrelation_schemes",
+        "seeds", "spectrum", "training_curves", "variances", "variances_schemes",
     }  # fmt: skip
     for ending in ("png", "pdf"):
         assert {path.stem for path in (finished / "figures").glob(f"*.{ending}")} == figures

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
+from antisgd import display, inputs
 from antisgd.data import cifar10, copies
 
 __all__ = [
@@ -27,12 +28,18 @@ class Examples(NamedTuple):
     images: jax.Array
     labels: jax.Array
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 class Dataset(NamedTuple):
     """What is trained on, and what the accuracy is tested on."""
 
     train: Examples
     test: Examples
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def load(
@@ -109,6 +116,7 @@ def synthetic(
     Raises:
         ValueError: no pictures, or a negative seed.
     """
+    num_examples, seed = inputs.count("num_examples", num_examples, 0), _seed(seed)
     if num_examples < 1 or seed < 0:
         raise ValueError(
             "synthetic pictures need num_examples >= 1 and seed >= 0, "
@@ -124,6 +132,10 @@ def synthetic(
     return Dataset(draw(num_examples), draw(max(1, num_examples // 4)))
 
 
+def _seed(seed: int) -> int:
+    return inputs.count("seed", seed, -(2**63))
+
+
 def standardise(pixels: np.ndarray, white: float) -> np.ndarray:
     """Gives every channel of every picture mean 0 and variance 1 over its own pixels (App. H).
 
@@ -137,7 +149,12 @@ def standardise(pixels: np.ndarray, white: float) -> np.ndarray:
 
     Returns:
         float32 [n, h, w, c].
+
+    Raises:
+        ValueError: another shape, pixels that are not finite, or a `white` that is not positive.
     """
+    pixels = inputs.finite("pixels", pixels, 4)
+    white = inputs.number("white", white, above=0)
     x = pixels / np.float64(white)
     x -= x.mean((1, 2), keepdims=True)
     deviation = np.sqrt(np.mean(np.square(x), (1, 2), keepdims=True))
@@ -166,7 +183,7 @@ def _first(
     name: str, num_examples: int | None, pixels: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     available = len(labels)
-    count = available if num_examples is None else num_examples
+    count = available if num_examples is None else inputs.count("num_examples", num_examples, 0)
     if not 1 <= count <= available:
         raise ValueError(
             f"num_examples={count}, but {name} has {available} training pictures: "

@@ -58,7 +58,7 @@ def read(directory: str | Path | None) -> tuple[Pictures, Pictures]:
             extra 'tfds'.
         OSError: unreadable files, a failed download.
     """
-    path = cached_archive() if directory is None else Path(directory).expanduser()
+    path = cached_archive() if directory is None else _expanded(directory)
     try:
         if directory is None:
             download.fetch(URL, path, MD5)
@@ -72,8 +72,23 @@ def read(directory: str | Path | None) -> tuple[Pictures, Pictures]:
 
 def cached_archive() -> Path:
     """Where the downloaded archive lies: $XDG_CACHE_HOME/antisgd, else ~/.cache/antisgd."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if not cache:
+        try:
+            cache = str(Path.home() / ".cache")
+        except RuntimeError as error:
+            raise FileNotFoundError(
+                "no home directory to keep the archive of CIFAR-10 in: set HOME or XDG_CACHE_HOME, "
+                f"or {REMEDY}"
+            ) from error
     return Path(cache) / "antisgd" / ARCHIVES[0]
+
+
+def _expanded(directory: str | Path) -> Path:
+    try:
+        return Path(directory).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{directory} names no home directory; {REMEDY}") from error
 
 
 def _read(path: Path) -> tuple[Pictures, Pictures]:

@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 
 __all__ = [
-    "Basis", "append", "combine", "empty", "orthogonalise", "read", "rotate", "segments",
+    "Basis", "append", "combine", "empty", "norms", "orthogonalise", "power_of_two", "read",
+    "rotate", "segments", "usable",
 ]  # fmt: skip
 
 # Rows beyond the basis' size are zero, so that products may run over whole segments.
@@ -28,6 +29,34 @@ def empty(dimension: int, dtype) -> Basis:
 def segment_rows(dimension: int) -> int:
     """Vectors that a segment holds."""
     return max(1, min(dimension, _SEGMENT // dimension))
+
+
+def usable(basis: Basis) -> Basis:
+    """The basis, if its buffers are still there.
+
+    Raises:
+        ValueError: a function that uses buffers up was given them before.
+    """
+    if any(isinstance(segment, Array) and segment.is_deleted() for segment in basis):
+        raise ValueError(
+            "the buffers of this state are used up: go on from the state that the last call "
+            "returned, or from a checkpoint of it"
+        )
+    return basis
+
+
+def power_of_two(size: float) -> float:
+    """What brings numbers of that size near one without rounding them; one for 0, inf and nan."""
+    if not 0 < size < np.inf:
+        return 1.0
+    return 2.0 ** float(np.clip(-np.frexp(size)[1], -126, 126))
+
+
+def norms(rows: Array) -> np.ndarray:
+    """2-norms of rows [r, d], float64 [r]: squares of 1e-20 and of 1e20 leave float32."""
+    peak = float(jnp.max(jnp.abs(rows), initial=0))
+    factor = power_of_two(peak)
+    return np.asarray(jnp.linalg.norm(rows * factor, axis=1), np.float64) / factor
 
 
 def segments(vectors: np.ndarray) -> Basis:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from antisgd import display
+from antisgd.lanczos import basis as storage
 from antisgd.lanczos.iteration import Matvec, advance, apply, init
 from antisgd.lanczos.projection import State
 
@@ -54,6 +56,9 @@ class Certificate(NamedTuple):
     identifiable: int
     products: int
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
     """Rounding noise of the matvec: how A(x/3)·3 differs from A x, per product, rows x [r, d].
@@ -63,7 +68,10 @@ def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
     """
     count = vectors.shape[0]
     both = _images(matvec, jnp.concatenate([vectors, vectors / 3]), block_size)
-    return float(jnp.max(jnp.linalg.norm(both[:count] - 3 * both[count:], axis=1))) / 2**0.5
+    peak = float(jnp.max(jnp.abs(both), initial=0))
+    factor = storage.power_of_two(peak)
+    both = both * factor
+    return float(storage.norms(both[:count] - 3 * both[count:]).max()) / factor / 2**0.5
 
 
 def residuals(
@@ -180,10 +188,13 @@ def _error_norms(
     """Norms of A x - y for x the combinations mixing [r, k] of the vectors, y of λ times them."""
     count = mixing.shape[0]
     mixing = jnp.pad(mixing, ((0, -count % block_size), (0, 0)))
-    norms = []
+    norms, factor = [], storage.power_of_two(float(np.abs(values).max(initial=0)))
     for rows in mixing.reshape(-(-count // block_size), block_size, mixing.shape[1]):
-        combined, scaled = _combinations(rows, jnp.asarray(values, vectors.dtype), vectors)
-        norms.append(np.asarray(_distances(product(combined), scaled), np.float64))
+        # Near one, where neither the difference nor its square leaves the range of float32.
+        scaled_values = jnp.asarray(values * factor, vectors.dtype)
+        combined, scaled = _combinations(rows, scaled_values, vectors)
+        distances = _distances(product(combined) * factor, scaled)
+        norms.append(np.asarray(distances, np.float64) / factor)
     return np.concatenate([np.zeros(0), *norms])[:count]
 
 

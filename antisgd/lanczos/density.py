@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from antisgd import display, inputs
 from antisgd.lanczos.iteration import Matvec, extend, init
 from antisgd.lanczos.projection import multiplied, ritz
 
@@ -21,9 +22,14 @@ class SpectralDensity(NamedTuple):
     nodes: np.ndarray
     weights: np.ndarray
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
     def mean(self, function: Any) -> tuple[float, float]:
-        """Mean of function(λ) over all d eigenvalues, and its standard error over the probes."""
+        """Mean of function(λ) over all d eigenvalues, and its standard error (nan of one probe)."""
         each = np.sum(self.weights * function(self.nodes), 1)
+        if len(each) == 1:
+            return float(each[0]), float("nan")
         return float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
 
 
@@ -54,7 +60,12 @@ def spectral_density(
     Raises:
         ValueError, FloatingPointError: as for `leading_eigenpairs`.
     """
-    num_steps = min(num_steps, dimension)
+    dimension, num_probes = (
+        inputs.count("dimension", dimension),
+        inputs.count("num_probes", num_probes),
+    )
+    num_steps = min(inputs.count("num_steps", num_steps), dimension)
+    key = inputs.random_key(key)
     rules = []
     for probe_key in jax.random.split(key, num_probes):
         state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype)

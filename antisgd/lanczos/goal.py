@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from antisgd import inputs
 from antisgd.lanczos.projection import ORDERS, Ritz, State
 
 __all__ = ["Goal", "Verdict", "allowed", "beyond_last", "judge", "make_goal", "unwanted"]
@@ -32,10 +33,13 @@ def make_goal(
     """A goal that makes sense, or a ValueError."""
     if which not in ORDERS:
         raise ValueError(f"which must be one of {', '.join(ORDERS)}, got {which!r}")
+    k, dimension = inputs.count("k", k, 0), inputs.count("dimension", dimension)
     if not 1 <= k <= dimension:
         raise ValueError(f"cannot give {k} eigenpairs in {dimension} dimensions")
-    if tolerance <= 0:
+    if not inputs.number("tolerance", tolerance) > 0:
         raise ValueError(f"the tolerance must be positive, got {tolerance}")
+    if threshold is not None:
+        threshold = inputs.number("threshold", threshold)
     if threshold is not None and which == "both":
         raise ValueError("a threshold needs one end: largest, smallest or magnitude")
     return Goal(k, which, tolerance, threshold)

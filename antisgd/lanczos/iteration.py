@@ -10,6 +10,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from antisgd import inputs
+from antisgd.lanczos import arguments
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.projection import State, expected_products, multiplied, projected, ritz
 
@@ -43,18 +45,13 @@ def init(
     Raises:
         ValueError: a dimension or block size below one, or a matvec of another shape or dtype.
     """
-    if dimension < 1 or block_size < 1:
-        raise ValueError(f"need a dimension and a block of one or more: {dimension}, {block_size}")
-    given = jax.ShapeDtypeStruct((dimension,), dtype or jnp.result_type(float))
-    if not jnp.issubdtype(given.dtype, jnp.floating):
-        raise ValueError(f"a basis needs real floating-point numbers, not {given.dtype}")
-    image = jax.eval_shape(matvec, given)
-    if (image.shape, image.dtype) != (given.shape, given.dtype):
-        raise ValueError(
-            f"the matvec maps {given.dtype}[{dimension}] to {image.dtype}{list(image.shape)}"
-        )
+    dimension = inputs.count("dimension", dimension)
+    block_size = inputs.count("block_size", block_size)
+    key = inputs.random_key(key)
+    number_type = arguments.number_type(dtype)
+    arguments.check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
     state = State(
-        basis=storage.empty(dimension, image.dtype),
+        basis=storage.empty(dimension, number_type),
         size=0,
         kept=np.zeros(0),
         coupling=np.zeros((0, 0)),
@@ -69,7 +66,7 @@ def init(
         history=np.zeros((0, 2), np.int64),
     )
     if start is not None:
-        state = inject(state, jnp.asarray(start, image.dtype))
+        state = inject(state, arguments.start_rows(start, dimension, number_type))
     return _top_up(state)
 
 
@@ -94,8 +91,8 @@ def advance(product: Callable[[Array], Array], state: State) -> State:
     count = min(int(state.block_size), size - m)
     if count == 0:
         return state
-    block = product(storage.read(state.basis, m, m + count))
-    norms = np.asarray(jnp.linalg.norm(block, axis=1), np.float64)
+    block = product(storage.read(storage.usable(state.basis), m, m + count))
+    norms = storage.norms(block)
     products = int(state.products) + count
     if not np.isfinite(norms).all():
         bad = int(state.products) + 1 + int(np.flatnonzero(~np.isfinite(norms))[0])
@@ -103,9 +100,13 @@ def advance(product: Callable[[Array], Array], state: State) -> State:
             f"product {bad} of the matvec is not finite: check the weights and data behind it"
         )
     scale = max(float(state.scale), float(norms.max()))
-    block, inside = storage.orthogonalise(state.basis, size, block)
+    # Near one no square leaves the range of float32; powers of two round nothing.
+    factor = storage.power_of_two(scale)
+    block, inside = storage.orthogonalise(state.basis, size, block * factor)
+    inside = inside / factor
     asymmetry = _asymmetry(state, inside[:, :m], scale)
-    new, outside = _orthonormal_rows(state, block, scale)
+    new, outside = _orthonormal_rows(state, block, scale * factor)
+    outside = outside / factor
     # Within the block the two halves differ by rounding: their mean is the better estimate.
     inside[:, m : m + count] = (inside[:, m : m + count] + inside[:, m : m + count].T) / 2
     basis = storage.append(state.basis, size, new)
@@ -127,7 +128,8 @@ def restart(state: State, which: str, count: int) -> State:
     The subspace spanned shrinks, the three-term relation stays exact; converged pairs stay as
     they are (they are locked by their vanishing coupling). The buffers given are used up.
     """
-    pairs = ritz(state, which, count)
+    storage.usable(state.basis)
+    pairs = ritz(state, which, inputs.count("count", count))
     _, pending = projected(state)
     waiting = storage.read(state.basis, multiplied(state), int(state.size))
     return state._replace(
@@ -142,6 +144,7 @@ def restart(state: State, which: str, count: int) -> State:
 
 def inject(state: State, directions: Array) -> State:
     """Append directions [r, d] to the vectors that wait, as far as they are new."""
+    storage.usable(state.basis)
     room = directions.shape[1] - int(state.size)
     rows = _independent_rows(state, directions[:room])
     return state._replace(
@@ -222,7 +225,7 @@ def _top_up(state: State) -> State:
         lack = min(int(state.block_size) - waiting, dimension - int(state.size))
         if lack <= 0:
             return state
-        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), state.size)
+        key = jax.random.fold_in(inputs.random_key(jnp.asarray(state.key)), state.size)
         rows = jax.random.normal(key, (lack, dimension), state.basis[0].dtype)
         state = inject(state, rows / dimension**0.5)
     return state

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from antisgd import inputs
 from antisgd.lanczos.projection import State
 
 __all__ = [
@@ -39,7 +40,13 @@ def memory_plan(
     Args:
         dimension, k, memory: as there.
         itemsize: bytes of a number, 4 in float32.
+
+    Raises:
+        ValueError: a number that is no integer of at least one.
     """
+    dimension, k = inputs.count("dimension", dimension), inputs.count("k", k)
+    itemsize = inputs.count("itemsize", itemsize)
+    memory = None if memory is None else _bytes(memory)
     expected = min(dimension, int(VECTORS_A_PAIR * k) + 32)
     vectors = min(expected, memory // (dimension * itemsize)) if memory else expected
     block_size = min(dimension, default_block_size(k))
@@ -67,6 +74,7 @@ def capacity_of(state: State, k: int, memory: int | None) -> int | None:
     """Basis vectors that may be held, None for any number."""
     if memory is None:
         return None
+    memory = _bytes(memory)
     segment = state.basis[0]
     capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
     needed = least_vectors(segment.shape[1], k, state.block_size)
@@ -77,6 +85,13 @@ def capacity_of(state: State, k: int, memory: int | None) -> int | None:
             f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
         )
     return capacity
+
+
+def _bytes(memory: int) -> int:
+    try:
+        return inputs.count("memory", memory)
+    except ValueError as error:
+        raise ValueError(f"{error}: bytes, for example 8 * 2**30 for 8 GiB") from error
 
 
 def least_vectors(dimension: int, k: int, block_size: int) -> int:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from antisgd import display
 from antisgd.lanczos.basis import Basis
 
 __all__ = ["ORDERS", "Ritz", "State", "expected_products", "multiplied", "projected", "ritz"]
@@ -35,6 +36,9 @@ class State(NamedTuple):
     asymmetry: float  # largest |qᵢ'A qⱼ - qⱼ'A qᵢ| block relative to scale
     history: np.ndarray  # int64 [checks, 2]: vectors multiplied, pairs converged
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 class Ritz(NamedTuple):
     """Approximate eigenpairs, the most wanted first.
@@ -46,6 +50,9 @@ class Ritz(NamedTuple):
     values: np.ndarray
     coefficients: np.ndarray
     bounds: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def multiplied(state: State) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos import certificate as certify
 from antisgd.lanczos.certificate import Certificate
@@ -35,6 +36,9 @@ class Eigenpairs(NamedTuple):
     converged: np.ndarray
     certificate: Certificate
     state: State
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def leading_eigenpairs(
@@ -90,9 +94,10 @@ def leading_eigenpairs(
     """
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
-        block = default_block_size(k) if block_size is None else block_size
-        state = init(matvec, dimension, key=key, block_size=block, start=start, dtype=dtype)
-    capacity = capacity_of(state, k, memory)
+        size = default_block_size(goal.k) if block_size is None else block_size
+        state = init(matvec, dimension, key=key, block_size=size, start=start, dtype=dtype)
+    _check_limits(state, dimension, max_products, probe_products)
+    capacity = capacity_of(state, goal.k, memory)
     while True:
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
@@ -104,12 +109,22 @@ def leading_eigenpairs(
         if grown.size == state.size and not (grow and _waits(state, found)):
             missed = len(found) if probing else None
             certified = _certify(matvec, state, goal, pairs, vectors, missed, callback)
-            _warn(certified, goal)
-            return certified
+            return _warned_of(certified, goal)
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
         history = _record(state, products + _waiting(grown), -1)
         state = grown._replace(products=products, history=history)
+
+
+def _check_limits(
+    state: State, dimension: int, max_products: int | None, probe_products: int
+) -> None:
+    inputs.count("probe_products", probe_products, 0)
+    if max_products is not None:
+        inputs.count("max_products", max_products)
+    held = storage.usable(state.basis)[0].shape[1]
+    if held != dimension:
+        raise ValueError(f"the state is of a solve in {held} dimensions, not {dimension}")
 
 
 def _converge(
@@ -246,7 +261,7 @@ def _certify(
     return Eigenpairs(values, vectors, residuals, converged, certificate, state)
 
 
-def _warn(pairs: Eigenpairs, goal: Goal) -> None:
+def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
     certificate, wanted = pairs.certificate, len(pairs.values)
     if certificate.converged < (wanted if goal.threshold is not None else goal.k):
         warnings.warn(
@@ -266,6 +281,7 @@ def _warn(pairs: Eigenpairs, goal: Goal) -> None:
             "single eigenvectors are not",
             stacklevel=3,
         )
+    return pairs
 
 
 def _record(state: State, products: int, converged: int) -> np.ndarray:
@@ -281,4 +297,4 @@ def _waiting(state: State) -> int:
 
 
 def _key(state: State, number: int) -> Array:
-    return jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), number)
+    return jax.random.fold_in(inputs.random_key(jnp.asarray(state.key)), number)

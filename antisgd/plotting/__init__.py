@@ -19,6 +19,7 @@ yours. Nothing here writes files.
 """
 
 from antisgd.plotting.agreement import Bins, binned_agreement, bins_panel
+from antisgd.plotting.backend import matplotlib as matplotlib
 from antisgd.plotting.figures import (
     accuracy_comparison,
     discarded_directions,

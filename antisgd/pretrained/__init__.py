@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from antisgd import results
+from antisgd import display, results
 
 __all__ = ["NAMES", "Trained", "load"]
 
@@ -39,6 +39,9 @@ class Trained(NamedTuple):
     provenance: dict[str, Any]
     data_fingerprint: str
     data: str
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def load(name: str) -> Trained:

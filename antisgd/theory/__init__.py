@@ -37,7 +37,6 @@ from antisgd.theory.noise import (
     autocorrelation,
     drop_last,
     flip_flop,
-    from_indices,
     independent_batches,
     partial_last,
     shuffle_once,
@@ -58,6 +57,7 @@ from antisgd.theory.regimes import (
 )
 from antisgd.theory.spread import WindowSpread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
+from antisgd.theory.streams import from_indices
 from antisgd.theory.variances import Variances
 from antisgd.theory.windows import WindowVariances, window_variances
 

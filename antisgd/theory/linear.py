@@ -14,7 +14,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from antisgd.theory.noise import Noise, autocorrelation
+from antisgd import display, inputs
+from antisgd.theory.noise import Noise, autocorrelation, checked_law
 from antisgd.theory.precision import float64_on_host
 
 __all__ = [
@@ -39,6 +40,9 @@ class LinearOptimizer(NamedTuple):
     curved: np.ndarray
     response: np.ndarray
 
+    def __repr__(self) -> str:
+        return display.described(self)
+
 
 def heavy_ball_system(
     learning_rate: float,
@@ -61,7 +65,15 @@ def heavy_ball_system(
         nesterov: look ahead.
         l2: coefficient of θ added to the gradient.
         decoupled: w of decoupled weight decay.
+
+    Raises:
+        ValueError: a number that is not finite, η not positive or β outside [0, 1).
     """
+    learning_rate = inputs.number("learning_rate", learning_rate, above=0)
+    if not 0 <= inputs.number("momentum", momentum) < 1:
+        raise ValueError(f"momentum must lie in [0, 1), not {momentum}")
+    for name, value in (("dampening", dampening), ("l2", l2), ("decoupled", decoupled)):
+        inputs.number(name, value)
     eta, beta, t = learning_rate, momentum, 1 - dampening
     step, carried = (1 + beta * t, beta**2) if nesterov else (t, beta)
     kept = 1 - eta * decoupled
@@ -76,7 +88,12 @@ def with_weight_average(optimizer: LinearOptimizer, decay: float) -> LinearOptim
     Args:
         optimizer: what moves θ.
         decay: α in [0, 1).
+
+    Raises:
+        ValueError: α outside [0, 1).
     """
+    if not 0 <= inputs.number("decay", decay) < 1:
+        raise ValueError(f"decay must lie in [0, 1), not {decay}")
     n = len(optimizer.response)
     follow = (1 - decay) * np.eye(n)[:1]
 
@@ -95,21 +112,28 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
     """Reads A and b off an optax transformation by differentiating one update on a scalar.
 
     Args:
-        optimizer: linear in gradient, state and weights, and the same at every step.
+        optimizer: linear in gradient, state and weights, and the same at every step. The numbers
+            that `optax.inject_hyperparams` keeps in the state are taken as they stand.
 
     Raises:
-        ValueError: the transformation is not linear (Adam), or changes from step to step (a
-            schedule, a debiased average).
+        ValueError: the transformation is not linear (Adam), draws noise of its own, needs more
+            than gradients and weights, or changes from step to step (a schedule, a debiased
+            average); its state is named.
     """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(f"not an optax transformation but a {type(optimizer).__name__}")
     with float64_on_host():
         theta = jnp.zeros((), jnp.float64)
-        numbers, counters = _split_state(optimizer.init(theta))
+        begun = optimizer.init(theta)
+        name = ", ".join(_state_names(begun)) or "no state"
+        _refuse_noise(begun, name)
+        numbers, counters = _split_state(begun)
         flat, restore = ravel_pytree((theta, numbers))
 
         def step(x, gradient, count):
             theta, numbers = restore(x)
             state = _join_state(optimizer.init(theta), numbers, counters + count)
-            update, state = optimizer.update(gradient, state, theta)
+            update, state = _update(optimizer, gradient, state, theta, name)
             return ravel_pytree((optax.apply_updates(theta, update), _split_state(state)[0]))[0]
 
         slopes = jax.jacfwd(step, argnums=(0, 1))
@@ -120,28 +144,78 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
         reached = np.asarray(step(elsewhere, gradient, 0))
         expected = A @ np.asarray(elsewhere) + b * float(gradient)
     if not np.allclose(reached, expected, rtol=1e-9):
-        raise ValueError("the optimiser is not linear in the gradient: it has no matrices A and b")
+        raise ValueError(
+            f"the optimiser ({name}) is not linear in the gradient: it has no matrices A and b"
+        )
     if not np.allclose(A, later_A) or not np.allclose(b, later_b):
         raise ValueError(
-            "the optimiser changes from step to step (a schedule or a debiased average): "
-            "fix its hyper-parameters"
+            f"the optimiser ({name}) changes from step to step (a schedule or a debiased "
+            "average): fix its hyper-parameters"
         )
     return LinearOptimizer(A, np.outer(b, np.eye(len(b))[0]), b)
 
 
+def _state_names(state: Any) -> list[str]:
+    """Names of the parts of an optimiser's state, such as ScaleByAdamState, without empty ones."""
+    if not isinstance(state, tuple):
+        return []
+    own = [type(state).__name__] if hasattr(state, "_fields") and state else []
+    return own + [name for part in state for name in _state_names(part)]
+
+
+def _refuse_noise(state: Any, name: str) -> None:
+    keyed = any(
+        jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+        or (leaf.dtype == jnp.uint32 and leaf.ndim)
+        for leaf in jax.tree.leaves(state)
+        if hasattr(leaf, "dtype")
+    )
+    if keyed or "InjectionState" in name:
+        raise ValueError(
+            f"the optimiser ({name}) draws noise of its own: leave that part out, its law is a "
+            "Noise of its own such as theory.anti_pgd()"
+        )
+
+
+def _update(optimizer: Any, gradient: Any, state: Any, theta: Any, name: str) -> tuple[Any, Any]:
+    try:
+        return optimizer.update(gradient, state, theta)
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the optimiser ({name}) needs more than gradients and weights ({reason}): it is not "
+            "linear in them"
+        ) from error
+
+
+def _is_number(path: tuple, leaf: jax.Array) -> bool:
+    """Whether a leaf of the state moves with the gradients: hyper-parameters kept there do not."""
+    kept = {"hyperparams", "hyperparams_states"}
+    constant = any(getattr(key, "name", None) in kept for key in path)
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating)) and not constant
+
+
 def _split_state(state: Any) -> tuple[list[jax.Array], np.ndarray]:
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    numbers = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return numbers, np.zeros(len(leaves) - len(numbers), int)
+    leaves = [
+        (path, jnp.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    ]
+    numbers = [leaf for path, leaf in leaves if _is_number(path, leaf)]
+    counters = [leaf for _, leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return numbers, np.zeros(len(counters), int)
 
 
 def _join_state(template: Any, numbers: list[jax.Array], counters: Any) -> Any:
-    leaves, structure = jax.tree.flatten(template)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     floats, integers = iter(numbers), iter(counters)
     joined = []
-    for leaf in map(jnp.asarray, leaves):
-        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        joined.append(next(floats) if floating else jnp.asarray(next(integers), leaf.dtype))
+    for path, given in leaves:
+        leaf = jnp.asarray(given)
+        if _is_number(path, leaf):
+            joined.append(next(floats))
+        elif jnp.issubdtype(leaf.dtype, jnp.floating):
+            joined.append(leaf)
+        else:
+            joined.append(jnp.asarray(next(integers), leaf.dtype))
     return jax.tree.unflatten(structure, joined)
 
 
@@ -165,7 +239,8 @@ def stationary_covariance(
     Raises:
         ValueError: an unstable direction.
     """
-    lam = np.asarray(eigenvalues, np.float64)
+    checked_law(noise)
+    lam = np.asarray(inputs.finite("eigenvalues", eigenvalues, 1), np.float64)
     A = optimizer.free + lam[:, None, None] * optimizer.curved
     radius = np.abs(np.linalg.eigvals(A)).max()
     if radius >= 1:

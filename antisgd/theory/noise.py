@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from antisgd import display, inputs
+
 __all__ = [
     "EpochChain",
     "Noise",
     "anti_pgd",
     "autocorrelation",
+    "checked_law",
     "drop_last",
     "epoch_chain",
     "flip_flop",
-    "from_indices",
     "independent_batches",
     "partial_last",
     "shuffle_once",
@@ -42,6 +44,8 @@ class Noise(NamedTuple):
         batches: sizes of the batches of an epoch where epochs are independent of one another,
             [steps an epoch]; None where they are not, or where there are none.
         num_examples: N in the unit of the sizes; more than their sum if some are left out.
+        white_error: standard error of `white`, where it was estimated.
+        closed_form: the tabulated law that an estimated one is consistent with, if any.
     """
 
     white: float
@@ -51,16 +55,66 @@ class Noise(NamedTuple):
     variance: float = math.nan
     batches: np.ndarray | None = None
     num_examples: int = 0
+    white_error: float = 0.0
+    closed_form: str | None = None
+
+    def __repr__(self) -> str:
+        return display.described(self)
+
+
+def checked_law(noise: Noise) -> Noise:
+    """The law, if it is one: parts that agree and a spectrum that is nowhere negative.
+
+    Raises:
+        ValueError: something else than a law, or one that contradicts itself.
+    """
+    if not isinstance(noise, Noise):
+        raise ValueError(
+            f"noise={noise!r} is no noise law: pass for example theory.without_replacement(1000)"
+        )
+    steps = inputs.count("the period of the noise", noise.period, 0)
+    white = inputs.number("the white share of the noise", noise.white, least=0)
+    if noise.correlations is not None and not noise.periodic:
+        _check_listed(noise, inputs.finite("the correlations of the noise", noise.correlations, 1))
+    elif white > 1 or steps == 1 or (steps == 0 and (white != 1 or noise.periodic)):
+        raise ValueError(
+            f"no noise has the white share {white:g} and the period {steps}: make laws with the "
+            "functions of antisgd.theory, for example without_replacement(1000)"
+        )
+    return noise
+
+
+def _check_listed(noise: Noise, r: np.ndarray) -> None:
+    rounding = 1e-9 * (1 + np.abs(r).sum())
+    at_zero = 1 + 2 * r.sum()
+    if abs(noise.white - at_zero) > max(rounding, 1e-6):
+        raise ValueError(
+            f"the noise's white share must be 1 + 2·Σ r(h) = {at_zero:.6g}, its spectrum at zero "
+            f"frequency, not {noise.white:.6g}"
+        )
+    if noise.white_error:
+        return  # Estimated lags may dip below zero: what follows from them is looked at.
+    padded = np.zeros(max(4096, 4 * 2 ** int(np.ceil(np.log2(len(r) + 1)))))
+    padded[0], padded[1 : len(r) + 1] = 1, 2 * r
+    lowest = float(np.fft.rfft(padded).real.min())
+    if lowest < -max(rounding, 1e-6):
+        raise ValueError(
+            f"no noise has these correlations: their spectrum falls to {lowest:.3g}; give more "
+            "lags, or use a tabulated law"
+        )
 
 
 def _checked(num_examples: int, batch_size: int) -> tuple[int, int]:
+    num_examples = inputs.count("num_examples", num_examples)
+    batch_size = inputs.count("batch_size", batch_size, 0)
     if not 1 <= batch_size <= num_examples:
         raise ValueError(f"batch_size must lie in [1, {num_examples}], got {batch_size}")
     return divmod(num_examples, batch_size)
 
 
 def _checked_period(steps_per_epoch: int) -> int:
-    if steps_per_epoch != int(steps_per_epoch) or steps_per_epoch < 2:
+    found = inputs.number("steps_per_epoch", steps_per_epoch)
+    if found != int(found) or found < 2:
         raise ValueError(
             f"steps_per_epoch must be an integer of at least 2, got {steps_per_epoch}: "
             "one batch an epoch is gradient descent without noise"
@@ -191,50 +245,6 @@ def anti_pgd() -> Noise:
     return Noise(0.0, 2)
 
 
-def from_indices(indices: np.ndarray, num_examples: int, max_lag: int) -> Noise:
-    """The law of a stream of examples that nobody tabulated, averaged over phase.
-
-    R(h) = C₀·[mean_k Σ_n c_{k,n} c_{k+h,n} / S² − 1/N] for batch counts c (beyond the paper): the
-    covariance of batch means of exchangeable per-example gradients with covariance C₀.
-
-    Args:
-        indices: [steps, batch], the examples of each step, for example of a data loader.
-        num_examples: N.
-        max_lag: L, lags kept.
-
-    Raises:
-        ValueError: indices outside [0, N), or fewer steps than 2·max_lag.
-    """
-    indices = np.asarray(indices)
-    steps, size = indices.shape
-    if indices.min() < 0 or indices.max() >= num_examples:
-        raise ValueError(f"the indices must lie in [0, {num_examples})")
-    if steps < 2 * max_lag:
-        raise ValueError(f"{steps} steps are too few for {max_lag} lags: give twice as many steps")
-    covariance = _coincidences(indices, max_lag) / size**2 - 1 / num_examples
-    white = (covariance[0] + 2 * covariance[1:].sum()) / covariance[0]
-    return Noise(white, 0, correlations=covariance[1:] / covariance[0], variance=covariance[0])
-
-
-def _coincidences(indices: np.ndarray, max_lag: int) -> np.ndarray:
-    """Mean number of equal pairs between batches h apart, h = 0 … max_lag."""
-    steps, size = indices.shape
-    flat = np.arange(steps).repeat(size)
-    order = np.argsort(indices.ravel(), kind="stable")
-    examples, times = indices.ravel()[order], flat[order]
-    counts = np.zeros(max_lag + 1)
-    counts[0] = steps * size
-    for shift in range(1, steps * size):
-        same = examples[shift:] == examples[:-shift]
-        lag = times[shift:][same] - times[:-shift][same]
-        if not same.any() or lag.min() > max_lag:
-            break
-        counts += np.bincount(lag[lag <= max_lag], minlength=max_lag + 1) * np.where(
-            np.arange(max_lag + 1) == 0, 2, 1
-        )
-    return counts / (steps - np.arange(max_lag + 1))
-
-
 class EpochChain(NamedTuple):
     """The noise of an epoch as a Markov chain, exact in second moments (beyond the paper).
 
@@ -257,6 +267,7 @@ def epoch_chain(noise: Noise) -> EpochChain:
     Raises:
         ValueError: a law without epochs, or with epochs that depend on one another.
     """
+    checked_law(noise)
     if noise.white == 1 and noise.correlations is None:
         return EpochChain(np.zeros(1), np.ones(1), np.ones(1))
     if noise.batches is None:
@@ -272,13 +283,16 @@ def epoch_chain(noise: Noise) -> EpochChain:
 
 def autocorrelation(noise: Noise, lags: np.ndarray) -> np.ndarray:
     """r(h) = cov(δg_k, δg_{k+h}) / cov(δg_k, δg_k) at integer lags (Eq. 2 for reshuffling)."""
+    checked_law(noise)
     h = np.abs(np.asarray(lags))
+    if h.dtype.kind not in "iu":
+        raise ValueError(f"lags must be integers, update steps, not {h.dtype}")
     one = (h == 0).astype(np.float64)
+    if noise.periodic:
+        return np.where(h % noise.period == 0, 1.0, -1 / (noise.period - 1))
     if noise.correlations is not None:
         table = np.concatenate([[1.0], noise.correlations, [0.0]])
         return table[np.minimum(h, len(table) - 1)]
-    if noise.periodic:
-        return np.where(h % noise.period == 0, 1.0, -1 / (noise.period - 1))
     if not noise.period:
         return one
     M = noise.period

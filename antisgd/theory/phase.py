@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from antisgd import inputs
 from antisgd.theory.noise import Noise, epoch_chain
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, edge_distance
@@ -49,7 +50,8 @@ def _stable_product(
     """
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must lie in [0, 1), not {momentum}")
-    a = learning_rate * np.asarray(eigenvalues, np.float64)
+    learning_rate = inputs.number("learning_rate", learning_rate, above=0)
+    a = learning_rate * np.asarray(inputs.finite("eigenvalues", eigenvalues), np.float64)
     if not np.all((a > 0) & (edge_distance(a, momentum) > 0)):
         raise ValueError(
             "the variances by position need 0 < eta*lambda < 2(1 + beta) in every direction, and "

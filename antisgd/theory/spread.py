@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from antisgd import display, inputs
 from antisgd.theory.noise import Noise, epoch_chain
+from antisgd.theory.windows import window_arguments
 
 __all__ = ["WindowSpread", "window_spread"]
 
@@ -27,6 +29,9 @@ class WindowSpread(NamedTuple):
     velocity: np.ndarray
     correlation_time: np.ndarray
     relative_std: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def window_spread(
@@ -56,8 +61,15 @@ def window_spread(
         quantiles: probabilities.
         num_windows: simulated at each curvature.
         seed: of the simulation.
+
+    Raises:
+        ValueError: a curvature, η or β out of range, fewer than two steps or windows, quantiles
+            outside [0, 1], or a law without independent epochs.
     """
-    a = learning_rate * np.asarray(eigenvalues, np.float64)
+    a, num_steps = window_arguments(eigenvalues, learning_rate, momentum, num_steps)
+    num_windows = inputs.count("num_windows", num_windows, 2)
+    if np.any(np.abs(inputs.finite("quantiles", quantiles, 1) - 0.5) > 0.5):
+        raise ValueError(f"quantiles are probabilities in [0, 1], not {quantiles}")
     grid = np.geomspace(a.min(), a.max(), min(_CURVATURES, a.size))
     rng = np.random.default_rng(seed)
     wide = np.repeat(grid, num_windows)

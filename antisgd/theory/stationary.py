@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import Noise
+from antisgd import inputs
+from antisgd.theory.noise import Noise, checked_law
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, reshuffling_variances, white_variances
 
@@ -39,7 +40,9 @@ def stationary_variances(
     Raises:
         ValueError: concrete arguments outside the stable region.
     """
+    checked_law(noise)
     arguments = (eigenvalues, learning_rate, momentum)
+    _check_shapes(*arguments)
     if any(isinstance(argument, jax.Array) for argument in arguments):
         dtype = jnp.result_type(*arguments, jnp.float32)
         if not any(isinstance(argument, jax.core.Tracer) for argument in arguments):
@@ -49,19 +52,44 @@ def stationary_variances(
     _check(*(np.asarray(x, np.float64) for x in arguments))
     with jax.ensure_compile_time_eval(), float64_on_host():
         lam, eta, beta = (jnp.asarray(x, jnp.float64) for x in arguments)
-        found = _variances(lam, eta, beta, noise)
-        return Variances(*map(np.asarray, found))
+        found = Variances(*map(np.asarray, _variances(lam, eta, beta, noise)))
+    if noise.white_error and not all((part > 0).all() for part in found):
+        raise ValueError(
+            "the estimated noise law gives a negative variance: its lags are too rough; give "
+            f"from_indices more steps, or use {noise.closed_form or 'a tabulated law'}"
+        )
+    return found
 
 
 def correlation_time(
     eigenvalues: Any, learning_rate: Any, momentum: Any, noise: Noise
 ) -> jax.Array | np.ndarray:
-    """τ = 2σ_θ²/σ_v², update steps (Eq. 3); arguments and errors of `stationary_variances`."""
+    """τ = 2σ_θ²/σ_v², update steps (Eq. 3); arguments and errors of `stationary_variances`.
+
+    Under a trace +inf outside 0 ≤ ηλ < 2(1+β).
+    """
     variances = stationary_variances(eigenvalues, learning_rate, momentum, noise)
-    return 2 * variances.weight / variances.velocity
+    weight, velocity = variances
+    if isinstance(weight, np.ndarray):
+        return 2 * weight / velocity
+    # Beyond the edge of stability both are infinite, and so is the time.
+    stable = jnp.isfinite(velocity)
+    return jnp.where(stable, 2 * weight / jnp.where(stable, velocity, 1), jnp.inf)
+
+
+def _check_shapes(*arguments: Any) -> None:
+    shapes = [np.shape(argument) for argument in arguments]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ValueError(
+            f"eigenvalues, learning rate and momentum of the shapes {shapes[0]}, {shapes[1]} and "
+            f"{shapes[2]} do not fit each other"
+        ) from error
 
 
 def _check(eigenvalues: np.ndarray, learning_rate: np.ndarray, momentum: np.ndarray) -> None:
+    inputs.finite("eigenvalues", eigenvalues)
     if not np.all((momentum >= 0) & (momentum < 1)):
         raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
     if not np.all(learning_rate > 0):
@@ -84,10 +112,10 @@ def _variances(
     parts = []
     if noise.white:
         parts.append((noise.white, _white(a, beta)))
-    if noise.correlations is not None:
-        parts.append((1.0, _from_correlations(a, beta, jnp.asarray(noise.correlations, a.dtype))))
-    elif noise.periodic:
+    if noise.periodic:
         parts.append((1.0, _shuffled_once(a, beta, noise.period)))
+    elif noise.correlations is not None:
+        parts.append((1.0, _from_correlations(a, beta, jnp.asarray(noise.correlations, a.dtype))))
     elif noise.period:
         period = jnp.full_like(a, noise.period)
         parts.append((1 - noise.white, _reshuffled(a, beta, period)))

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from antisgd import display
+
 __all__ = ["Variances", "edge_distance", "reshuffling_variances", "white_variances"]
 
 # Terms of the series of q where M|δ| ≤ 4, and points on the upper half of the circle on which
@@ -35,6 +37,9 @@ class Variances(NamedTuple):
 
     weight: Any
     velocity: Any
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def edge_distance(a: Any, beta: Any) -> Any:

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import EpochChain, Noise, epoch_chain
+from antisgd import display, inputs
+from antisgd.theory.noise import EpochChain, Noise, checked_law, epoch_chain
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
 
-__all__ = ["WindowVariances", "window_variances"]
+__all__ = ["WindowVariances", "window_arguments", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
@@ -39,6 +40,9 @@ class WindowVariances(NamedTuple):
     weight: np.ndarray
     velocity: np.ndarray
     correlation_time: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.described(self)
 
 
 def window_variances(
@@ -76,12 +80,10 @@ def window_variances(
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
-    if num_steps < 2:
-        raise ValueError(f"a window needs two steps or more, got num_steps={num_steps}")
-    a = learning_rate * np.asarray(eigenvalues, np.float64)
-    if np.any(a <= 0) or np.any(a >= 2 * (1 + momentum)):
-        raise ValueError("window_variances needs 0 < eta*lambda < 2(1 + beta)")
-    grid = a if a.size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
+    a, num_steps = window_arguments(eigenvalues, learning_rate, momentum, num_steps)
+    for law in (noise, start or noise):
+        checked_law(law)
+    grid = _grid(a)
     if aligned:
         weight, velocity = _aligned(grid, momentum, noise, num_steps, drift, start or noise)
     elif start is None:
@@ -95,9 +97,44 @@ def window_variances(
     return WindowVariances(scale * weight, scale * velocity, 2 * weight / velocity)
 
 
+def window_arguments(
+    eigenvalues: np.ndarray, learning_rate: float, momentum: float, num_steps: int
+) -> tuple[np.ndarray, int]:
+    """ηλ [k] in float64 inside the stable region, and T.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    num_steps = inputs.count("num_steps", num_steps, 2)
+    eta = inputs.number("learning_rate", learning_rate, above=0)
+    if not 0 <= inputs.number("momentum", momentum) < 1:
+        raise ValueError(f"momentum must lie in [0, 1), not {momentum}")
+    a = eta * np.asarray(inputs.finite("eigenvalues", eigenvalues, 1), np.float64)
+    if not a.size or np.any(a <= 0) or np.any(a >= 2 * (1 + momentum)):
+        raise ValueError(
+            "the variances in a window need curvatures with 0 < eta*lambda < 2(1 + beta): leave "
+            "out the others"
+        )
+    return a, num_steps
+
+
+def _grid(a: np.ndarray) -> np.ndarray:
+    """Where the exact variances are computed: everywhere, or where a spline needs them."""
+    if a.size <= _GRID:
+        return a
+    apart = np.unique(a)
+    # Equal curvatures, or as good as: no room for a spline, and no need of one.
+    if len(apart) <= _GRID:
+        return apart
+    narrow = apart[-1] / apart[0] < 1 + 1e-6
+    return apart[[0, -1]] if narrow else np.geomspace(a.min(), a.max(), _GRID)
+
+
 def _interpolate(x: np.ndarray, grid: np.ndarray, values: np.ndarray) -> np.ndarray:
     from scipy.interpolate import CubicSpline
 
+    if len(grid) <= _GRID and np.isin(x, grid).all():
+        return values[np.searchsorted(grid, x)]
     return CubicSpline(grid, values)(x)
 
 

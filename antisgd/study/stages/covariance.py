@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,9 +57,9 @@ def find(
             microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
         )
         scale = 1 / settings.batch_size - 1 / problem.num_examples
-        gradients = np.asarray(jax.device_get(gradients), np.float64)
-        gradients -= gradients.mean(axis=0)
-        covariance = scale * (gradients.T @ gradients) / (len(gradients) - 1)
+        each = np.array(gradients, np.float64)
+        each -= each.mean(axis=0)
+        covariance = scale * (each.T @ each) / (len(each) - 1)
         results.write_arrays(path, examples=covariance)
     noise = np.asarray(noise, np.float64)
     recorded = noise.T @ noise / len(noise)

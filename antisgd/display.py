@@ -1,0 +1,50 @@
+"""How results print: what they hold, in a few lines, whatever the number of weights."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["described"]
+
+# Numbers that are written out; more are told by type and shape.
+_WRITTEN = 6
+
+
+def described(result: Any) -> str:
+    """`Name(field=value, …)` with arrays as 'float32[200, 650]': for `__repr__` of NamedTuples."""
+    parts = (f"{name}={_brief(value)}" for name, value in zip(result._fields, result, strict=True))
+    return f"{type(result).__name__}({', '.join(parts)})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return _brief_array(value)
+    if hasattr(value, "_fields") and type(value).__module__.startswith("antisgd"):
+        return described(value)
+    if isinstance(value, (dict, list, tuple)) or hasattr(value, "_fields"):
+        return _brief_tree(value)
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _brief_array(array: Any) -> str:
+    if (
+        isinstance(array, jax.core.Tracer)
+        or array.size > _WRITTEN
+        or array.dtype.kind not in "fiub"
+    ):
+        return f"{array.dtype}{list(array.shape)}"
+    if isinstance(array, jax.Array) and array.is_deleted():
+        return f"{array.dtype}{list(array.shape)} (used up)"
+    return np.array2string(np.asarray(array), precision=5, separator=", ", max_line_width=10**6)
+
+
+def _brief_tree(tree: Any) -> str:
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return repr(tree) if len(repr(tree)) <= 80 else f"{type(tree).__name__} without arrays"
+    numbers = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
+    if len(leaves) == numbers <= _WRITTEN and not any(hasattr(leaf, "shape") for leaf in leaves):
+        return repr(tree)
+    return f"<{type(tree).__name__} of {len(leaves)} leaves, {numbers:,} numbers>"
