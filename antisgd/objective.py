@@ -62,7 +62,9 @@ def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
         )
     classes = logits.shape[1]
     if not inputs.traced(labels) and labels.size:
-        low, high = int(labels.min()), int(labels.max())
+        # NumPy's: within a traced function JAX would trace even what is known.
+        known = np.asarray(labels)
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high >= classes:
             raise ValueError(
                 f"labels run from {low} to {high}, the logits have {classes} classes: give "

@@ -20,7 +20,13 @@ TOY = (*tiny.FLAGS, "--epochs=3", "--eigenpairs=6")
 def check(folder):
     rows = {row["id"]: row for row in json.loads((folder / "summary.json").read_text())}
     names = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert names == {"fig12", "noise_autocorrelation", "eigenvalue_density", "training_curves"}
+    assert names == {
+        "agreement",
+        "fig12",
+        "noise_autocorrelation",
+        "eigenvalue_density",
+        "training_curves",
+    }
     assert rows["weight_exponent_without_replacement"]["paper_item"] == "Fig. 12"
     assert rows["test_accuracy"]["paper_item"] == "App. K"
     assert "best_test_accuracy" not in rows and "regime_ratio" not in rows

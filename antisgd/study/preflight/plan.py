@@ -11,6 +11,7 @@ from antisgd import lanczos, results
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import record, table
+from antisgd.study.stages.period import kept_epochs
 
 __all__ = [
     "Work", "beside_products", "device", "in_words", "recorded_arrays", "refuse", "text", "work",
@@ -165,6 +166,9 @@ def disk(problem: Problem, settings: Settings, needed: Work) -> int:
     """Bytes of the finished run folder, checkpoints included."""
     steps = settings.analysis_epochs * _steps_per_epoch(problem, settings)
     recordings = needed.periods * steps * needed.directions * (4 * recorded_arrays(settings) + 16)
+    recordings += (
+        needed.periods * 4 * len(kept_epochs(settings.analysis_epochs)) * problem.dimension
+    )
     networks = 16 * settings.networks * problem.dimension
     if not needed.pairs:
         return recordings + networks

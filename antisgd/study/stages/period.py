@@ -108,6 +108,7 @@ def keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: in
 
 
 def keep_weights(period: Period, params: Any, epoch: int) -> None:
+    """Keeps the weights whole where the epoch is one of `kept_epochs`."""
     place = np.flatnonzero(kept_epochs(period.settings.analysis_epochs) == epoch)
     if place.size:
         period.kept[place[0]] = ravel_pytree(params)[0]
