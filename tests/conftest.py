@@ -20,3 +20,11 @@ def compiled_programs(tmp_path_factory):
         jax.config.update("jax_compilation_cache_dir", str(base / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_to_compile():
+    """For tests whose programs are many and small, and whose digits no compiler decides."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

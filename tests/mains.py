@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from antisgd import models
@@ -18,8 +17,7 @@ def run(module, folder, *arguments, network=True):
     `network` says whether LeNet is replaced by a network of 650 weights as well.
     """
     lenet = models.lenet
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_rank_promotion("allow"):
-        tiny.shrink(patch.setattr)
+    with tiny.small(), pytest.MonkeyPatch.context() as patch:
         if not network:
             patch.setattr(models, "lenet", lenet)
         chosen = [*arguments, f"--output_dir={folder}"]

@@ -11,6 +11,8 @@ import pytest
 from antisgd import ensemble, heavy_ball, sampling
 
 N, S, D, SEEDS = 24, 4, 5, 3
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 EPS = np.finfo(np.float32).eps
 SCHEMES = (sampling.without_replacement, sampling.with_replacement)
 

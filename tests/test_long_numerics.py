@@ -100,8 +100,9 @@ def recorded(folder, chunk, microbatch_size, patch):
 
 
 def test_chunks_and_microbatches_change_a_recording_by_rounding_alone(tmp_path, monkeypatch):
-    first, planned = recorded(tmp_path / "first", 10, 60, monkeypatch)
-    other, _ = recorded(tmp_path / "other", 3, 7, monkeypatch)
+    with tiny.small():
+        first, planned = recorded(tmp_path / "first", 10, 60, monkeypatch)
+        other, _ = recorded(tmp_path / "other", 3, 7, monkeypatch)
     # Each of 30 steps rounds the weights, of norm 2.5.
     norm = np.linalg.norm(jax.flatten_util.ravel_pytree(first.final)[0])
     rounding = 30 * np.finfo(np.float32).eps * norm

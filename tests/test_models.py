@@ -9,6 +9,8 @@ import pytest
 from antisgd import models
 from experiments.benchmarks.training import LibraryLeNet
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 EPS = np.finfo(np.float32).eps
 
 

@@ -1,7 +1,7 @@
 """Fig. 12: the shared stages under the names of App. K; its values are in test_paper.
 
 The network itself is compared with the library's in test_models; compiled into a training run it
-takes most of a minute, so the fast test puts a tiny one in its place.
+takes most of a minute, so the first test puts a tiny one in its place.
 """
 
 import json
@@ -36,6 +36,7 @@ def check(folder):
     assert weights.shape == (31, 6)
 
 
+@pytest.mark.slow
 def test_a_toy_run_has_the_figures_and_rows_of_app_k(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "resnet20", tiny.network)
     check(mains.run(resnet20, tmp_path / "run", *TOY))

@@ -43,6 +43,7 @@ def bare(size=40):
 BARE = study.Settings(
     batch_size=5, learning_rate=0.01, epochs=2, analysis_epochs=4, eigenpairs=4, microbatch_size=20
 )
+ALONE = dataclasses.replace(BARE, sampling=("without_replacement",))
 
 
 def rows_of(folder):
@@ -52,7 +53,7 @@ def rows_of(folder):
 def test_a_problem_without_test_set_and_metrics(tmp_path):
     """What needs an accuracy is left out, all else is there; the loss is the mean of all."""
     problem = bare()
-    study.run(problem, BARE, tmp_path / "run")
+    study.run(problem, ALONE, tmp_path / "run")
     figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
     assert {"variances", "training_curves", "noise_autocorrelation", "spectrum"} <= figures
     assert "discarded_directions" not in figures
@@ -138,7 +139,7 @@ def test_a_state_that_was_trained_elsewhere_is_measured_like_ones_own(tmp_path):
 def test_weights_alone_are_measured_from_rest(tmp_path):
     problem = bare()
     params = {"kernel": jnp.ones((5, 1)), "bias": jnp.zeros(1)}
-    settings = dataclasses.replace(BARE, stages=(*MEASURED, "figures"))
+    settings = dataclasses.replace(ALONE, stages=(*MEASURED, "figures"))
     study.measure(problem, params, settings, tmp_path / "run")
     inside = tmp_path / "run" / "trajectory_without_replacement"
     first = np.load(inside / "gradients.npy")[0]

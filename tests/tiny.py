@@ -105,10 +105,9 @@ def problem(**changes):
 
 
 def run(folder, **changes):
-    """A toy study in this process; the folder."""
-    given, _, place = options(lenet.OPTIONS, **changes)
+    """The main experiment at toy size, in this process; the folder."""
     with small():
-        study.run(problem(**changes), given, folder, overwrite=place.overwrite, plan=place.plan)
+        lenet.main(*options(lenet.OPTIONS, output_dir=str(folder), **changes))
     return folder
 
 
