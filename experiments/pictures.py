@@ -41,8 +41,10 @@ def problem(model: Any, name: str, pictures: Pictures, settings: Settings) -> Pr
     Raises:
         ValueError, OSError: a negative penalty, no such pictures.
     """
-    if pictures.weight_decay < 0:
-        raise ValueError(f"--weight_decay={pictures.weight_decay} is negative")
+    if not 0 <= pictures.weight_decay < float("inf"):
+        raise ValueError(
+            f"--weight_decay={pictures.weight_decay} is negative or no number: give 0 or more"
+        )
     (train, test), shown = data.load_named(
         pictures.dataset, directory=pictures.data_dir, num_examples=pictures.num_examples,
         seed=settings.seed,

@@ -124,6 +124,8 @@ def table(made: list[Point]) -> str:
 def main(options: Options) -> None:
     """Runs what is not finished, then writes table.csv over all points."""
     check_bounds(options)
+    if not options.grid:
+        raise ValueError("--grid is empty: write --grid=flag=value,value,... once for each axis")
     sweep_dir = Path(options.sweep_dir)
     made = points(options.module, list(options.grid), options.with_flags, sweep_dir)
     waiting = [point for point in made if not finished(point)]

@@ -63,7 +63,8 @@ def test_the_papers_size_in_numbers(paper, tmp_path):
     assert items["recording"].host == T * K * 2 * 16 + max(T * K * (16 + 4 * 8), 12 * 50_000 * K)
     one, two = (plan.disk(paper, PAPER, needed._replace(stored=stored)) for stored in (1, 2))
     assert two - one == 4 * D * (BASIS + K) and one == plan.disk(paper, PAPER, needed)
-    recorded = 2 * T * K * (3 * 4 + 12)
+    # Gradients, full ones, velocities and noise, weights in float64; five times all weights.
+    recorded = 2 * (T * K * (3 * 4 + 12) + 5 * 4 * D)
     assert plan.disk(paper, PAPER, needed) == recorded + 4 * D * (BASIS + K) + 4 * 4 * D
 
 

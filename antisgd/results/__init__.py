@@ -19,7 +19,7 @@ from antisgd.results.files import (
     write_json,
     write_text,
 )
-from antisgd.results.folder import check_fingerprint, describe, open_run
+from antisgd.results.folder import check_fingerprint, describe, open_run, tie
 from antisgd.results.lock import held
 from antisgd.results.provenance import provenance
 
@@ -36,6 +36,7 @@ __all__ = [
     "read_checkpoint",
     "read_json",
     "read_rows",
+    "tie",
     "whole_arrays",
     "write_array",
     "write_arrays",

@@ -10,7 +10,7 @@ from antisgd.results.files import read_json, write_json
 from antisgd.results.lock import LOCK
 from antisgd.results.provenance import provenance
 
-__all__ = ["check_fingerprint", "describe", "open_run"]
+__all__ = ["check_fingerprint", "describe", "open_run", "tie"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,12 @@ def open_run(
             raise ValueError(f"{folder} is not empty and not a run folder: choose another one")
         write_json(path, {"settings": dict(config), "provenance": provenance()})
         return folder
-    stored = read_json(path)
+    try:
+        stored = read_json(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged: give another --output_dir, or --overwrite to start afresh"
+        ) from error
     if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
         raise ValueError(f"{path} is not that of a run folder: give another --output_dir")
     differing = _differences(stored["settings"], config, may_grow)
@@ -77,6 +82,28 @@ def check_fingerprint(folder: Path, fingerprint: str) -> None:
             f"then, {fingerprint[:12]} now): give the same data or another --output_dir"
         )
     write_json(folder / "config.json", stored)
+
+
+def tie(folder: Path, fingerprint: str) -> None:
+    """Ties what a folder holds to the weights that it was computed from.
+
+    Args:
+        folder: of one network.
+        fingerprint: of its weights.
+
+    Raises:
+        ValueError: the folder's results are those of other weights.
+    """
+    path = folder / "weights.json"
+    if not path.exists():
+        write_json(path, {"fingerprint": fingerprint})
+        return
+    then = read_json(path)["fingerprint"]
+    if then != fingerprint:
+        raise ValueError(
+            f"the results in {folder} are those of other weights (fingerprint {then[:12]} then, "
+            f"{fingerprint[:12]} now): give another --output_dir, or --overwrite to start afresh"
+        )
 
 
 def describe(folder: Path, **facts: str) -> None:

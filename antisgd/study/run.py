@@ -155,6 +155,7 @@ def _analysed(
 
 def computed(problem: Problem, settings: Settings, network: Network) -> dict[str, Any]:
     """Results of the stages of one network that are asked for or were found before, by name."""
+    results.tie(network.folder, data.fingerprint(network.state.params))
     found: dict[str, Any] = {"train": network.state}
     for stage in STAGES:
         compute = _COMPUTE.get(stage.name)

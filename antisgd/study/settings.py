@@ -172,6 +172,11 @@ class Settings(Training, Eigenpairs, Analysis, Run):
             raise ValueError(f"--learning_rate={self.learning_rate} is not positive")
         if not 0 < self.learning_rate_decay <= 1:
             raise ValueError(f"--learning_rate_decay={self.learning_rate_decay} is outside (0, 1]")
+        if self.eigenpairs < 3 and self.analysis_seeds and "analysis" in self.stages:
+            raise ValueError(
+                f"--eigenpairs={self.eigenpairs}: statistics over directions and power laws need "
+                "at least 3; give more, or leave analysis out of --stages"
+            )
         unknown = sorted(set(self.stages) - set(STAGES))
         if unknown:
             raise ValueError(f"--stages: unknown {', '.join(unknown)}; there are {STAGES}")

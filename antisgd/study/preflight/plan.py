@@ -225,6 +225,8 @@ def _remedy(items: dict[str, Bytes], settings: Settings) -> str:
     largest = max(items, key=lambda name: sum(items[name]))
     if largest == "examples":
         return "ask for fewer --num_examples"
+    if largest == "networks":
+        return "ask for fewer --seeds"
     limit = "" if settings.basis_memory else " or restart the basis with --basis_memory=GIB"
     return f"ask for fewer --eigenpairs{limit if largest == 'eigenpairs' else ''}"
 

@@ -48,6 +48,11 @@ def opened(
             f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
             "training examples"
         )
+    if problem.num_examples == settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is all of the training examples: every batch is "
+            "the same, and there is no noise; give a smaller one"
+        )
     needed = plan.work(settings, place) if work is None else work
     plan.refuse(problem, settings, needed, place.folder)
     if place.plan:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from antisgd import hessian, lanczos, results
+from antisgd import data, hessian, lanczos, results
 from antisgd.study import interruption
 from antisgd.study.divergence import stability
 from antisgd.study.problem import Problem
@@ -64,8 +64,10 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
         FloatingPointError: a product is not finite, or SGD is not stable in the steepest direction.
     """
     path = folder / "eigenpairs.npz"
-    if path.exists() and len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
-        return load(folder, settings)
+    vectors = folder / "eigenvectors.npy"
+    if path.exists() and vectors.exists():
+        if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
+            return load(folder, settings)
     matvec = hessian.hessian_vector_product(
         problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
     )
@@ -73,13 +75,14 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     with interruption.postponed() as asked:
         found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
         checkpoint.write(found.state)
-    results.write_array(folder / "eigenvectors.npy", np.asarray(found.vectors))
+    results.write_array(vectors, np.asarray(found.vectors))
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
     results.write_arrays(
         path,
         values=found.values,
         residuals=found.residuals,
         converged=found.converged,
+        vectors_fingerprint=data.fingerprint(results.read_array(vectors)),
         **{name: value for name, value in certificate.items() if value is not None},
     )
     return load(folder, settings)
@@ -110,10 +113,17 @@ def load(folder: Path, settings: Settings) -> Curvature:
     """The eigenpairs of a network's folder, as many of them as are asked for.
 
     Raises:
+        ValueError: eigenvectors other than those written.
         FloatingPointError: SGD is not stable in the steepest direction.
     """
     arrays = results.read_arrays(folder / "eigenpairs.npz")
     vectors = results.read_array(folder / "eigenvectors.npy")
+    written = arrays.get("vectors_fingerprint")
+    if written is not None and str(written) != data.fingerprint(vectors):
+        raise ValueError(
+            f"{folder / 'eigenvectors.npy'} is not what the solve wrote: remove it, and the same "
+            "command makes it anew from the solve's checkpoint"
+        )
     k, identifiable = settings.eigenpairs, int(arrays["certificate_identifiable"])
     curvature = Curvature(
         arrays["values"][:k], vectors[:k], arrays["residuals"][:k], arrays["converged"][:k],
