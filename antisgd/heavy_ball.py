@@ -169,12 +169,13 @@ def _checked_schedule(
             "a schedule needs integer indices [steps, batch] and weights of the same shape, not "
             f"{indices.dtype}{list(indices.shape)} and {shares.dtype}{list(shares.shape)}"
         )
-    outside = (indices < 0) | (indices >= num_examples)
-    if not inputs.traced(indices):
-        if bool(outside.any()):
-            worst = int(indices[outside][0])
-            raise ValueError(f"the schedule asks for example {worst}, there are {num_examples}")
+    if not inputs.traced(schedule.indices):
+        asked = np.asarray(schedule.indices)
+        wrong = asked[(asked < 0) | (asked >= num_examples)]
+        if len(wrong):
+            raise ValueError(f"the schedule asks for example {wrong[0]}, there are {num_examples}")
         return indices, shares
+    outside = (indices < 0) | (indices >= num_examples)
     # An index of a traced schedule cannot be refused: it must not pass for the nearest example.
     return indices, jnp.where(outside, jnp.asarray(np.nan, shares.dtype), shares)
 
