@@ -43,10 +43,12 @@ def refuse_other_than_mean(loss: Loss, params: Any, examples: Any) -> None:
         return
     half = max(1, min(inputs.number_of_examples(examples), _TRIED) // 2)
     rows = np.linspace(0, inputs.number_of_examples(examples) - 1, 2 * half).astype(int)
-    sample = jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), examples)
     chosen, rest, join = weights.divide(params)
-    values = _tried(hashable(loss), join)(weights.widened(chosen), rest, sample)
-    _judge(np.asarray(values, np.float64), float(jnp.finfo(values.dtype).eps))
+    # Also while something else is traced that these arguments do not depend on.
+    with jax.ensure_compile_time_eval():
+        sample = jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), examples)
+        values = _tried(hashable(loss), join)(weights.widened(chosen), rest, sample)
+        _judge(np.asarray(values, np.float64), float(jnp.finfo(values.dtype).eps))
 
 
 def hashable(function: Callable) -> Callable:

@@ -81,7 +81,8 @@ def init(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
 
     The optimiser sees the weights alone, None in the place of leaves that are none.
     """
-    start = optimizer.init(weights.trainable(params))
+    with jax.numpy_dtype_promotion("standard"):
+        start = optimizer.init(weights.trainable(params))
     return TrainState(params, start, jnp.zeros((), jnp.int32))
 
 
@@ -146,7 +147,8 @@ def run_schedule(
 
         value, gradient = jax.value_and_grad(of)(carry.params)
         update, opt_state = _updated(optimizer, carry, gradient, value, of)
-        moved = optax.apply_updates(carry.params, update)
+        with jax.numpy_dtype_promotion("standard"):
+            moved = optax.apply_updates(carry.params, update)
         recorded = record(weights.merged(carry.params, params), gradient, update, value)
         return TrainState(moved, opt_state, carry.step + 1), recorded
 
@@ -167,10 +169,13 @@ def _checked_schedule(
             "a schedule needs integer indices [steps, batch] and weights of the same shape, not "
             f"{indices.dtype}{list(indices.shape)} and {shares.dtype}{list(shares.shape)}"
         )
+    if not inputs.traced(schedule.indices):
+        asked = np.asarray(schedule.indices)
+        wrong = asked[(asked < 0) | (asked >= num_examples)]
+        if len(wrong):
+            raise ValueError(f"the schedule asks for example {wrong[0]}, there are {num_examples}")
+        return indices, shares
     outside = (indices < 0) | (indices >= num_examples)
-    if not inputs.traced(indices) and bool(outside.any()):
-        worst = int(indices[outside][0])
-        raise ValueError(f"the schedule asks for example {worst}, there are {num_examples}")
     # An index of a traced schedule cannot be refused: it must not pass for the nearest example.
     return indices, jnp.where(outside, jnp.asarray(np.nan, shares.dtype), shares)
 
@@ -184,10 +189,11 @@ def _updated(
 ) -> tuple[Params, Any]:
     """One update, its state in the types it had before: hyper-parameters may be wider."""
     extended = optax.with_extra_args_support(optimizer)
+    offered = {"value": value, "grad": gradient, "value_fn": value_fn}
     try:
-        update, after = extended.update(
-            gradient, state.opt_state, state.params, value=value, grad=gradient, value_fn=value_fn
-        )
+        # optax counts on JAX's standard rules for types that meet.
+        with jax.numpy_dtype_promotion("standard"):
+            update, after = extended.update(gradient, state.opt_state, state.params, **offered)
     except TypeError as error:
         if "argument" not in str(error):
             raise

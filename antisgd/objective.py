@@ -47,13 +47,13 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     labels = _checked_labels(logits, labels)
     logits = division.widened(logits)
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    is_own = jnp.arange(logits.shape[-1])[None] == labels[:, None]
+    is_own = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None] == labels[:, None]
     others = jnp.where(is_own, -jnp.inf, logits - own)
     return jnp.logaddexp(jax.nn.logsumexp(others, axis=-1), 0)
 
 
 def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    labels = jnp.asarray(labels)
+    given, labels = labels, jnp.asarray(labels)
     fits = logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu"
     if not fits or logits.shape[1] < 2:
         raise ValueError(
@@ -61,17 +61,16 @@ def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
             f"labels [n], not {list(logits.shape)} and {labels.dtype}{list(labels.shape)}"
         )
     classes = logits.shape[1]
-    if not inputs.traced(labels) and labels.size:
-        # NumPy's: within a traced function JAX would trace even what is known.
-        known = np.asarray(labels)
-        low, high = int(known.min()), int(known.max())
+    if not inputs.traced(given) and labels.size:
+        low, high = int(np.min(given)), int(np.max(given))
         if low < 0 or high >= classes:
             raise ValueError(
                 f"labels run from {low} to {high}, the logits have {classes} classes: give "
                 f"labels from 0 to {classes - 1}, and unused places the weight zero"
             )
     # A negative index would count from the end; beyond the classes it gives NaN.
-    return jnp.where(labels < 0, jnp.asarray(classes, labels.dtype), labels)
+    labels = labels.astype(jnp.int32)
+    return jnp.where(labels < 0, jnp.int32(classes), labels)
 
 
 def kernel_penalty(params: Any, penalised: Callable[[str], bool] | None = None) -> jax.Array:

@@ -113,7 +113,7 @@ def residuals(
 def orthogonality(vectors: Array) -> Array:
     """Largest element of |X Xᵀ - 1|."""
     gram = _matmul(vectors, vectors.T)
-    return jnp.max(jnp.abs(gram - jnp.eye(vectors.shape[0])), initial=0.0)
+    return jnp.max(jnp.abs(gram - jnp.eye(vectors.shape[0], dtype=gram.dtype)), initial=0.0)
 
 
 def probe(

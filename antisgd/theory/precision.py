@@ -10,11 +10,14 @@ __all__ = ["float64_on_host"]
 
 @contextmanager
 def float64_on_host() -> Iterator[None]:
-    """JAX in float64 on the CPU: a TPU knows no complex128, a GPU is slow at short scans."""
+    """JAX in float64 on the CPU: a TPU knows no complex128, a GPU is slow at short scans.
+
+    By JAX's standard rules for types that meet, whatever the networks keep to.
+    """
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         # JAX_PLATFORMS may leave the CPU out.
         host = None
-    with jax.enable_x64(True), jax.default_device(host):
+    with jax.enable_x64(True), jax.default_device(host), jax.numpy_dtype_promotion("standard"):
         yield

@@ -44,11 +44,13 @@ def stationary_variances(
     arguments = (eigenvalues, learning_rate, momentum)
     _check_shapes(*arguments)
     if any(isinstance(argument, jax.Array) for argument in arguments):
-        dtype = jnp.result_type(*arguments, jnp.float32)
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(*arguments, jnp.float32)
         if not any(isinstance(argument, jax.core.Tracer) for argument in arguments):
             _check(*(np.asarray(x, np.float64) for x in arguments))
         lam, eta, beta = (jnp.asarray(x, dtype) for x in arguments)
-        return _variances(lam, eta, beta, noise)
+        with jax.numpy_dtype_promotion("standard"):
+            return _variances(lam, eta, beta, noise)
     _check(*(np.asarray(x, np.float64) for x in arguments))
     with jax.ensure_compile_time_eval(), float64_on_host():
         lam, eta, beta = (jnp.asarray(x, jnp.float64) for x in arguments)
