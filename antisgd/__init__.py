@@ -12,6 +12,8 @@
     lanczos      a matvec to certified leading eigenpairs
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
+    fluctuations is a window stationary? the fluctuation relation, τ from velocities
+    renormalisation   curvature and noise averaged over the weights' own fluctuations
     results      run folders
     plotting     arrays to figures
 
@@ -22,6 +24,7 @@ __all__ = [
     "convolution",
     "data",
     "ensemble",
+    "fluctuations",
     "heavy_ball",
     "hessian",
     "injection",
@@ -30,6 +33,7 @@ __all__ = [
     "objective",
     "plotting",
     "pretrained",
+    "renormalisation",
     "results",
     "sampling",
     "statistics",

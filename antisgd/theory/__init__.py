@@ -16,6 +16,11 @@ What the weights do
     loss_fluctuation, loss_fluctuation_reduction   ½ Σ λσ_θ² and the 62 % of Sec. 7
     window_variances, window_spread           what T recorded steps show of all this
     phase_variances                           within the epoch
+    fluctuation_split, velocity_autocovariance   the relation that holds for any loss; Eq. 3's sums
+
+Where the loss is no parabola
+    self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
+    anharmonic_variance                       one direction whose loss is known as a function
 
 Other optimisers (`linear`)
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
@@ -24,6 +29,12 @@ Units: lags and times in update steps; variances per unit noise variance σ_δg�
 velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
 """
 
+from antisgd.theory.anharmonic import Anharmonic, anharmonic_variance
+from antisgd.theory.fluctuation import (
+    FluctuationSplit,
+    fluctuation_split,
+    velocity_autocovariance,
+)
 from antisgd.theory.linear import (
     LinearOptimizer,
     from_optax,
@@ -56,17 +67,28 @@ from antisgd.theory.regimes import (
     steep_variances,
     trace_ratio,
 )
+from antisgd.theory.self_consistent import (
+    Averages,
+    SelfConsistent,
+    polynomial_averages,
+    self_consistent,
+)
 from antisgd.theory.spread import WindowSpread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
 from antisgd.theory.variances import Variances
 from antisgd.theory.windows import WindowVariances, window_variances
 
 __all__ = [
+    "Anharmonic",
+    "Averages",
+    "FluctuationSplit",
     "LinearOptimizer",
     "Noise",
+    "SelfConsistent",
     "Variances",
     "WindowSpread",
     "WindowVariances",
+    "anharmonic_variance",
     "anti_pgd",
     "autocorrelation",
     "correlation_time",
@@ -75,6 +97,7 @@ __all__ = [
     "drop_last",
     "flat_variances",
     "flip_flop",
+    "fluctuation_split",
     "from_indices",
     "from_optax",
     "heavy_ball_system",
@@ -84,12 +107,15 @@ __all__ = [
     "max_correlation_time",
     "partial_last",
     "phase_variances",
+    "polynomial_averages",
+    "self_consistent",
     "shuffle_once",
     "spanning_batches",
     "stationary_covariance",
     "stationary_variances",
     "steep_variances",
     "trace_ratio",
+    "velocity_autocovariance",
     "window_spread",
     "window_variances",
     "with_replacement",
