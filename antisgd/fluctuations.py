@@ -40,6 +40,7 @@ def fluctuation_balance(
     momentum: float,
     *,
     num_blocks: int = 1,
+    steps_per_epoch: int = 1,
 ) -> Balance:
     """The test of stationarity: η E[θ_{k−1}g_k] = ½(1+β)E[v²], for any loss and any noise.
 
@@ -58,15 +59,19 @@ def fluctuation_balance(
         gradients: minibatch gradients g_k(θ_{k−1}), [T, k]; no full gradient is needed.
         learning_rate: η.
         momentum: β.
-        num_blocks: B stretches of equal length; steps beyond a multiple of B are unused, as is
+        num_blocks: B stretches of equal length; what is left over at the end is unused, as is
             the first step, before which no velocity is recorded.
+        steps_per_epoch: M if epochs are reshuffled: blocks are then whole epochs. Var θ depends on
+            the position within the epoch, and ends at different positions never balance.
 
     Returns:
-        Arrays [B, k]. The error is √2·std(F) over the window: F at both ends, independent if a
-        block is longer than τ, and too large otherwise, so that the test errs towards passing.
+        Arrays [B, k]. The error is √2·std(F) over the steps at the same position: F at both ends,
+        independent if a block is longer than τ, and too large otherwise, so that the test errs
+        towards passing.
 
     Raises:
-        ValueError: shapes that do not belong together, or fewer than two steps a block.
+        ValueError: shapes that do not belong together, or fewer than two steps or one epoch a
+            block.
     """
     theta, v, g = (np.asarray(x, np.float64) for x in (weights, velocities, gradients))
     if v.shape != g.shape or theta.shape != (len(v) + 1, *v.shape[1:]):
@@ -75,6 +80,7 @@ def fluctuation_balance(
             f"{v.shape} and {g.shape}"
         )
     length = (len(v) - 1) // num_blocks if num_blocks > 0 else 0
+    length -= length % steps_per_epoch
     if length < 2:
         raise ValueError(f"{len(v)} steps are too few for num_blocks={num_blocks}")
     theta = theta - theta.mean(axis=0)
@@ -85,7 +91,7 @@ def fluctuation_balance(
     work = learning_rate * (theta[:-1] * g)[used].reshape(stretches).mean(axis=1)
     motion = (1 + momentum) / 2 * (v[used] ** 2).reshape(stretches).mean(axis=1)
     boundary = -np.diff(ends, axis=0) / length
-    error = np.sqrt(2) * F.std(axis=0) / length / motion
+    error = np.sqrt(2) * F[::steps_per_epoch].std(axis=0) / length / motion
     closure = np.abs(work - motion - boundary) / motion
     return Balance(work, motion, boundary, work / motion - 1, error, closure)
 

@@ -1,5 +1,7 @@
 """Self-consistent curvature and noise against simulated anharmonic losses and plain quadrature."""
 
+from itertools import permutations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,8 +144,7 @@ def random_polynomial(seed=0, k=3):
     rng = np.random.default_rng(seed)
     H = np.diag(rng.uniform(0.05, 0.3, k))
     T = rng.normal(size=(k,) * 3)
-    T = sum(np.transpose(T, p) for p in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1)))
-    T = 0.002 * (T + np.transpose(T, (2, 1, 0)))
+    T = 0.002 * sum(np.transpose(T, order) for order in permutations(range(3)))
     w = rng.uniform(0.1, 0.3, (4, k))
     Q = np.einsum("ni,nj,nk,nl->ijkl", w, w, w, w) * 0.2
     return H, T, Q
