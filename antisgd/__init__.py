@@ -13,6 +13,7 @@
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
     fluctuations is a window stationary? the fluctuation relation, τ from velocities
+    relaxation   the noise-free path to a minimum not yet reached, and what bends beyond it
     renormalisation   curvature and noise averaged over the weights' own fluctuations
     results      run folders
     plotting     arrays to figures
@@ -33,6 +34,7 @@ __all__ = [
     "objective",
     "plotting",
     "pretrained",
+    "relaxation",
     "renormalisation",
     "results",
     "sampling",

@@ -18,6 +18,10 @@ What the weights do
     phase_variances                           within the epoch
     fluctuation_split, velocity_autocovariance   the relation that holds for any loss; Eq. 3's sums
 
+Away from the stationary state
+    decay_variances                           along a learning-rate schedule
+    relaxed_window_variances                  windows whose noise-free path was subtracted
+
 Where the loss is no parabola
     self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
     anharmonic_variance                       one direction whose loss is known as a function
@@ -67,6 +71,7 @@ from antisgd.theory.regimes import (
     steep_variances,
     trace_ratio,
 )
+from antisgd.theory.schedules import decay_variances, relaxed_window_variances
 from antisgd.theory.self_consistent import (
     Averages,
     SelfConsistent,
@@ -94,6 +99,7 @@ __all__ = [
     "correlation_time",
     "crossover_eigenvalue",
     "crossover_function",
+    "decay_variances",
     "drop_last",
     "flat_variances",
     "flip_flop",
@@ -108,6 +114,7 @@ __all__ = [
     "partial_last",
     "phase_variances",
     "polynomial_averages",
+    "relaxed_window_variances",
     "self_consistent",
     "shuffle_once",
     "spanning_batches",

@@ -18,7 +18,7 @@ from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
 
-__all__ = ["WindowVariances", "window_variances"]
+__all__ = ["WindowVariances", "boundary_moments", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
@@ -136,8 +136,11 @@ def _aligned(
         return _removed(np.asarray(final), np.asarray(squares), num_steps, drift)
 
 
-def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
-    """Covariance of the state at the end of an epoch in the stationary regime, [k, 6, 6]."""
+def boundary_moments(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
+    """Covariance of (θ, v) at the end of an epoch in the stationary regime, [2, 2, k], per η²σ².
+
+    a = ηλ > 0, [k], float64.
+    """
     steps = len(chain.pull)
     zero = jnp.zeros((a.shape[0], 6, 6))
     one_epoch, _ = _propagate(a, beta, chain, steps, zero)
@@ -147,9 +150,15 @@ def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
     B = jnp.linalg.matrix_power(step, steps)
     kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(-1, 4, 4)
     P = jnp.linalg.solve(jnp.eye(4)[None] - kron, pair.reshape(-1, 4, 1)).reshape(-1, 2, 2)
-    state = zero.at[:, _THETA0, _THETA0].set(P[:, 0, 0])
-    state = state.at[:, _V, _V].set(P[:, 1, 1])
-    return state.at[:, _THETA0, _V].set(P[:, 0, 1]).at[:, _V, _THETA0].set(P[:, 0, 1])
+    return jnp.moveaxis(P, 0, -1)
+
+
+def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
+    """The state that an aligned window starts from, [k, 6, 6]."""
+    P = boundary_moments(a, beta, chain)
+    state = jnp.zeros((a.shape[0], 6, 6)).at[:, _THETA0, _THETA0].set(P[0, 0])
+    state = state.at[:, _V, _V].set(P[1, 1])
+    return state.at[:, _THETA0, _V].set(P[0, 1]).at[:, _V, _THETA0].set(P[0, 1])
 
 
 @partial(jax.jit, static_argnums=3)
