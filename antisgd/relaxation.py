@@ -109,8 +109,8 @@ def bend(weights: np.ndarray, num_parts: int, growth: np.ndarray) -> Bend:
             `theory.window_variances` with drift="line", [k].
 
     Returns:
-        The error takes the scatter of the parts for that of the whole, too: a few parts give it
-        roughly; averages over directions are sharper.
+        The error is that of Gaussian fluctuations: whole and parts hold the same data, and differ
+        by the 2n − 2 offsets and slopes of the parts, of expectation (growth − 1)F in all.
 
     Raises:
         ValueError: fewer than two parts, or parts of fewer than two steps.
@@ -124,7 +124,7 @@ def bend(weights: np.ndarray, num_parts: int, growth: np.ndarray) -> Bend:
     scale = 1 - growth / num_parts**4
     B = (whole - growth * short) / scale
     F = (short - whole / num_parts**4) / scale
-    error = np.sqrt(2 / num_parts) * growth * parts.std(axis=0, ddof=1) / scale
+    error = np.abs(growth - 1) * short / np.sqrt(num_parts - 1) / scale
     return Bend(growth * F, B, B / whole, error / whole)
 
 
