@@ -7,13 +7,21 @@ Beyond the paper.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-__all__ = ["Estimate", "LocalAverages", "average_over", "gaussian_offsets", "make_averages"]
+__all__ = [
+    "Estimate",
+    "LocalAverages",
+    "average_over",
+    "gaussian_offsets",
+    "make_averages",
+    "noise_trace_gradient",
+]
 
 Products = Callable[[jax.Array], Callable[[jax.Array], jax.Array]]
 Gradients = Callable[[jax.Array], jax.Array]
@@ -163,3 +171,54 @@ def make_averages(
         return found if move_mean else found._replace(gradient=np.zeros_like(found.gradient))
 
     return averages
+
+
+def noise_trace_gradient(
+    loss: Callable[[Any, Any, jax.Array], jax.Array],
+    params: Any,
+    examples: Any,
+    *,
+    microbatch_size: int,
+) -> jax.Array:
+    """∇tr C₀(θ) = 2/(N−1) [Σ_n H_n g_n − N H̄ḡ], flat [d]: where reshuffling drifts to.
+
+    Times R(0) of the law it is ∇tr C of `theory.implicit_regulariser` and `theory.epoch_drift`.
+
+    Args:
+        loss: `loss(params, examples, weights)`, evaluated for one example at a time.
+        params: θ.
+        examples: pytree with a leading example axis [N, …].
+        microbatch_size: must divide N; examples whose gradients are held at once.
+
+    Raises:
+        ValueError: a microbatch size that does not divide N.
+    """
+    flat, unravel = ravel_pytree(params)
+    num_examples = jax.tree.leaves(examples)[0].shape[0]
+    if microbatch_size < 1 or num_examples % microbatch_size:
+        raise ValueError(f"microbatch_size={microbatch_size} must divide {num_examples} examples")
+    batches = jax.tree.map(lambda a: a.reshape(-1, microbatch_size, *a.shape[1:]), examples)
+
+    def gradient(theta: jax.Array, example: Any) -> jax.Array:
+        alone = jax.tree.map(lambda leaf: leaf[None], example)
+        return jax.grad(lambda x: loss(unravel(x), alone, jnp.ones(1, flat.dtype)))(theta)
+
+    def sums(batch: Any) -> tuple[jax.Array, jax.Array]:
+        along = jax.vmap(lambda example: _own_product(gradient, flat, example))(batch)
+        return along[0].sum(0), along[1].sum(0)
+
+    with jax.default_matmul_precision("highest"):
+        own, total = jax.tree.map(lambda x: x.sum(0), jax.lax.map(sums, batches))
+
+        def mean_product(batch: Any) -> jax.Array:
+            of_each = jax.vmap(gradient, (None, 0))
+            return jax.jvp(lambda x: of_each(x, batch).sum(0), (flat,), (total,))[1]
+
+        shared = jax.lax.map(mean_product, batches).sum(0)
+    return 2 / (num_examples - 1) * (own - shared / num_examples)
+
+
+def _own_product(gradient, theta, example) -> tuple[jax.Array, jax.Array]:
+    """H_n g_n and g_n of one example."""
+    g = gradient(theta, example)
+    return jax.jvp(lambda x: gradient(x, example), (theta,), (g,))[1], g

@@ -26,6 +26,10 @@ Where the loss is no parabola
     self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
     anharmonic_variance                       one direction whose loss is known as a function
 
+Noise that depends on the weights
+    random_curvature_moments                  examples that are quadratics of their own
+    implicit_regulariser, epoch_drift         where reshuffling moves the mean
+
 Other optimisers (`linear`)
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
 
@@ -61,6 +65,12 @@ from antisgd.theory.noise import (
     without_replacement,
 )
 from antisgd.theory.phase import phase_variances
+from antisgd.theory.random_curvature import (
+    RandomCurvature,
+    epoch_drift,
+    implicit_regulariser,
+    random_curvature_moments,
+)
 from antisgd.theory.regimes import (
     crossover_eigenvalue,
     crossover_function,
@@ -89,6 +99,7 @@ __all__ = [
     "FluctuationSplit",
     "LinearOptimizer",
     "Noise",
+    "RandomCurvature",
     "SelfConsistent",
     "Variances",
     "WindowSpread",
@@ -101,12 +112,14 @@ __all__ = [
     "crossover_function",
     "decay_variances",
     "drop_last",
+    "epoch_drift",
     "flat_variances",
     "flip_flop",
     "fluctuation_split",
     "from_indices",
     "from_optax",
     "heavy_ball_system",
+    "implicit_regulariser",
     "independent_batches",
     "loss_fluctuation",
     "loss_fluctuation_reduction",
@@ -114,6 +127,7 @@ __all__ = [
     "partial_last",
     "phase_variances",
     "polynomial_averages",
+    "random_curvature_moments",
     "relaxed_window_variances",
     "self_consistent",
     "shuffle_once",
