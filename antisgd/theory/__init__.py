@@ -26,18 +26,23 @@ Where the loss is no parabola
     self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
     anharmonic_variance                       one direction whose loss is known as a function
 
+Designing the noise
+    correlation_response, loss_fluctuation_slope   derivatives in each correlation r(h)
+
 Noise that depends on the weights
     random_curvature_moments                  examples that are quadratics of their own
     implicit_regulariser, epoch_drift         where reshuffling moves the mean
 
 Other optimisers (`linear`)
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
+    frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
 velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
 """
 
 from antisgd.theory.anharmonic import Anharmonic, anharmonic_variance
+from antisgd.theory.design import correlation_response, loss_fluctuation_slope
 from antisgd.theory.fluctuation import (
     FluctuationSplit,
     fluctuation_split,
@@ -65,6 +70,12 @@ from antisgd.theory.noise import (
     without_replacement,
 )
 from antisgd.theory.phase import phase_variances
+from antisgd.theory.preconditioned import (
+    Frozen,
+    Preconditioned,
+    frozen_from_optax,
+    precondition,
+)
 from antisgd.theory.random_curvature import (
     RandomCurvature,
     epoch_drift,
@@ -97,8 +108,10 @@ __all__ = [
     "Anharmonic",
     "Averages",
     "FluctuationSplit",
+    "Frozen",
     "LinearOptimizer",
     "Noise",
+    "Preconditioned",
     "RandomCurvature",
     "SelfConsistent",
     "Variances",
@@ -107,6 +120,7 @@ __all__ = [
     "anharmonic_variance",
     "anti_pgd",
     "autocorrelation",
+    "correlation_response",
     "correlation_time",
     "crossover_eigenvalue",
     "crossover_function",
@@ -118,15 +132,18 @@ __all__ = [
     "fluctuation_split",
     "from_indices",
     "from_optax",
+    "frozen_from_optax",
     "heavy_ball_system",
     "implicit_regulariser",
     "independent_batches",
     "loss_fluctuation",
     "loss_fluctuation_reduction",
+    "loss_fluctuation_slope",
     "max_correlation_time",
     "partial_last",
     "phase_variances",
     "polynomial_averages",
+    "precondition",
     "random_curvature_moments",
     "relaxed_window_variances",
     "self_consistent",

@@ -120,7 +120,10 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
         reached = np.asarray(step(elsewhere, gradient, 0))
         expected = A @ np.asarray(elsewhere) + b * float(gradient)
     if not np.allclose(reached, expected, rtol=1e-9):
-        raise ValueError("the optimiser is not linear in the gradient: it has no matrices A and b")
+        raise ValueError(
+            "the optimiser is not linear in the gradient: it has no matrices A and b (Adam and "
+            "RMSProp have them at frozen second moments: `frozen_from_optax`)"
+        )
     if not np.allclose(A, later_A) or not np.allclose(b, later_b):
         raise ValueError(
             "the optimiser changes from step to step (a schedule or a debiased average): "

@@ -62,7 +62,8 @@ def window_variances(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window; in an aligned one white, or of independent epochs.
+        noise: law of the window; in an aligned one white, of independent epochs, or one order for
+            all (averaged over the order, its noise has no position within the epoch).
         num_steps: T.
         drift: what is removed: "none" (the true mean only), "mean", "mean_velocity" (Sec. 5.3),
             or "line" (least squares).
@@ -71,8 +72,8 @@ def window_variances(
             App. G where training without replacement precedes; None: the window's own.
 
     Raises:
-        ValueError: an unknown drift, a law without independent epochs in an aligned window or of
-            infinite range in another, or a curvature out of range.
+        ValueError: an unknown drift, flip-flop or spanning batches in an aligned window, or a
+            curvature out of range.
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
@@ -82,7 +83,7 @@ def window_variances(
     if np.any(a <= 0) or np.any(a >= 2 * (1 + momentum)):
         raise ValueError("window_variances needs 0 < eta*lambda < 2(1 + beta)")
     grid = a if a.size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
-    if aligned:
+    if aligned and not (noise.periodic and start is None):
         weight, velocity = _aligned(grid, momentum, noise, num_steps, drift, start or noise)
     elif start is None:
         weight, velocity = _unaligned(grid, momentum, noise, num_steps, drift)
