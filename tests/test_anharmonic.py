@@ -156,15 +156,12 @@ def test_polynomial_averages_are_the_derivatives_averaged_by_quadrature():
     shares = shares / shares.sum()
     mean, variance = np.array([0.3, -0.2, 0.5]), np.array([0.7, 1.9, 0.4])
 
-    def loss(x):
-        cubic = jnp.einsum("ijk,i,j,k->", T, x, x, x) / 6
-        return x @ H @ x / 2 + cubic + jnp.einsum("ijkl,i,j,k,l->", Q, x, x, x, x) / 24
-
-    with jax.enable_x64(True):
-        grid = np.array(list(np.ndindex(5, 5, 5)))
-        points, share = mean + np.sqrt(variance) * nodes[grid], shares[grid].prod(axis=1)
-        gradient = share @ np.asarray(jax.vmap(jax.grad(loss))(points))
-        curvature = share @ np.asarray(jax.vmap(lambda x: jnp.diag(jax.hessian(loss)(x)))(points))
+    grid = np.array(list(np.ndindex(5, 5, 5)))
+    x, share = mean + np.sqrt(variance) * nodes[grid], shares[grid].prod(axis=1)
+    bent = np.einsum("ijk,nk->nij", T, x) / 2 + np.einsum("ijkl,nk,nl->nij", Q, x, x) / 6
+    slopes = x @ H + np.einsum("nij,nj->ni", bent, x)
+    curves = H + np.einsum("ijk,nk->nij", T, x) + np.einsum("ijkl,nk,nl->nij", Q, x, x) / 2
+    gradient, curvature = share @ slopes, share @ np.diagonal(curves, axis1=1, axis2=2)
     found = theory.polynomial_averages(H, np.ones(3), T, Q)(mean, variance)
     np.testing.assert_allclose(found.gradient, gradient, rtol=1e-11)
     np.testing.assert_allclose(found.curvature, curvature, rtol=1e-11)
@@ -191,6 +188,19 @@ def test_one_quartic_direction_is_the_root_of_its_cubic():
     T = eta / (2 * (1 - BETA))
     exact = (np.sqrt(LAMBDA**2 + 12 * kappa * T) - LAMBDA) / (6 * kappa)
     np.testing.assert_allclose(found.weight, exact, rtol=3 * eta * LAMBDA + 1e-8)
+
+
+def test_walls_that_look_unstable_on_the_way_have_a_fixed_point():
+    """At the harmonic variance the averaged cosh is e^16 steeper: still (λ e^{k²σ²/2})σ² = T."""
+    k, eta = 0.8, 0.1
+    found = theory.self_consistent(
+        lambda m, s: theory.Averages(0 * m, 0.01 * np.exp(k**2 * s / 2), np.ones(1)), 1, eta, 0.9,
+        law(True),
+    )  # fmt: skip
+    s = found.weight[0]
+    exact = theory.stationary_variances(0.01 * np.exp(k**2 * s / 2), eta, 0.9, law(True)).weight
+    np.testing.assert_allclose(s, exact, rtol=1e-7)
+    assert found.harmonic[0] > 5 * s
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,18 @@ def test_windows_from_rest_against_dense_forms(name):
         np.testing.assert_allclose(found.velocity[i], exact, rtol=1000 * EPS)
 
 
+def test_ragged_epochs_from_rest_against_dense_forms():
+    """Each epoch leaves out two of 14 examples: it does not sum to zero, and is forgotten."""
+    block = np.diag(np.full(3, 1 / 4)) - 1 / 14
+    C = np.kron(np.eye(T // 3 + 1), block / block[0, 0])[:T, :T]
+    found = theory.relaxed_window_variances(LAMBDA, RATES, BETA, theory.drop_last(14, 4))
+    for i, x in enumerate(LAMBDA):
+        response = responses(x, RATES)
+        centred = response - response.mean(axis=0)
+        weight = np.trace(centred @ C @ centred.T) / (T + 1)
+        np.testing.assert_allclose(found.weight[i], weight, rtol=1000 * EPS)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

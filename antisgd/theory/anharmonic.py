@@ -175,7 +175,9 @@ def _moments(loss: Function, gradient: Function, slow: float, fast: float) -> _M
 def _mixed(slope, eta, beta, noise, powers) -> tuple[float, float]:
     """Variance of θ by the noise Σ_n f_n² ρ(h)^n, ρ the autocorrelation of ξ, and of that noise."""
     a = np.array([eta * slope])
-    length = int(np.clip(20 * (1 + beta) / a[0], 2 * max(noise.period, 50), _LONGEST))
+    memory = np.clip(20 * (1 + beta) / a[0], 2 * max(noise.period, 50), _LONGEST)
+    # Powers of two, so that few lengths are compiled.
+    length = 2 ** int(np.ceil(np.log2(memory)))
     V = stationary_variances(a, 1.0, beta, noise).weight
     rho = 1 - variogram(a, beta, noise, length)[:, 0] / V
     R = sum(power * rho**n for n, power in zip(_ORDERS, powers, strict=True))

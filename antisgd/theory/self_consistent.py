@@ -65,8 +65,8 @@ def self_consistent(
     momentum: float,
     noise: Noise,
     *,
-    tolerance: float = 1e-9,
-    max_iterations: int = 200,
+    tolerance: float = 1e-8,
+    max_iterations: int = 500,
 ) -> SelfConsistent:
     """Solves σ_i² = η² C_i^eff V(ηλ_i^eff) with λ^eff, C^eff and the mean averaged at σ itself.
 
@@ -95,7 +95,7 @@ def self_consistent(
     variance, share, change, found = harmonic, 0.5, np.inf, start
     for iteration in range(1, max_iterations + 1):
         found = averages(mean, variance)
-        target = _variance(found, learning_rate, momentum, noise)
+        target = _variance(_tamed(found, learning_rate, momentum), learning_rate, momentum, noise)
         rise = np.log(target / variance)
         shift = -np.asarray(found.gradient) / found.curvature
         previous = change
@@ -108,7 +108,16 @@ def self_consistent(
         variance, mean = variance * np.exp(share * rise), mean + share * shift
     raise ArithmeticError(
         f"no self-consistent variances after {max_iterations} iterations (last change {change:.2g},"
-        f" share of a step {share:.2g}): the anharmonicity is too strong for Gaussian averages"
+        f" share of a step {share:.2g}): too anharmonic for Gaussian averages, or draws that vary"
+    )
+
+
+def _tamed(found: Averages, eta: float, beta: float) -> Averages:
+    """Too wide a Gaussian may see unstable curvature on the way: half of the edge shrinks it."""
+    edge = 2 * (1 + beta) / eta
+    curvature = np.asarray(found.curvature, np.float64)
+    return Averages(
+        found.gradient, np.where(curvature < edge, curvature, edge / 2), np.asarray(found.noise)
     )
 
 
@@ -127,6 +136,7 @@ def _variance(found: Averages, eta: float, beta: float, noise: Noise) -> np.ndar
 
 
 def _solution(found, mean, harmonic, eta, beta, noise, change, iterations) -> SelfConsistent:
+    _variance(found, eta, beta, noise)
     V = stationary_variances(np.asarray(found.curvature, np.float64), eta, beta, noise)
     weight, velocity = found.noise * V.weight, found.noise * V.velocity
     return SelfConsistent(
