@@ -69,9 +69,9 @@ def anharmonic_variance(
     Σ_{n=2,3} f_n² ρ(h)^n with ρ the autocorrelation of ξ and f_n = E L'(y+ξ)He_n/√n!: powers of
     anti-correlated noise are not anti-correlated, and their zero frequency moves flat weights.
 
-    Measured against simulations at z = 3λ/λ_cross = 0.5, β = 0.9 (quartic, cosh, one-sided
-    exponential; white and reshuffled): within 4.4 % in σ² up to s/λ = 34, and within 2 % for
-    losses that are even and s/λ < 4, where Gaussian averages miss by up to 30 %.
+    Against simulations at 3λ/λ_cross = 0.5, β = 0.9 (quartic, cosh, one-sided exponential; white
+    and reshuffled) σ² is within 4.5 % up to s/λ = 34, where Gaussian averages miss by up to 58 %
+    for even losses and by factors for one-sided ones: docs/theory.md.
 
     Args:
         loss: L, convex, elementwise on arrays.
