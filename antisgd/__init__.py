@@ -12,6 +12,9 @@
     lanczos      a matvec to certified leading eigenpairs
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
+    fluctuations is a window stationary? the fluctuation relation, τ from velocities
+    relaxation   the noise-free path to a minimum not yet reached, and what bends beyond it
+    renormalisation   curvature and noise averaged over the weights' own fluctuations
     results      run folders
     inputs, weights, averaging     what is accepted: counts, keys and examples; which leaves of a
                  pytree are weights; whether a loss averages
@@ -28,6 +31,7 @@ __all__ = [
     "data",
     "display",
     "ensemble",
+    "fluctuations",
     "heavy_ball",
     "hessian",
     "injection",
@@ -37,6 +41,8 @@ __all__ = [
     "objective",
     "plotting",
     "pretrained",
+    "relaxation",
+    "renormalisation",
     "results",
     "sampling",
     "statistics",

@@ -16,14 +16,38 @@ What the weights do
     loss_fluctuation, loss_fluctuation_reduction   ½ Σ λσ_θ² and the 62 % of Sec. 7
     window_variances, window_spread           what T recorded steps show of all this
     phase_variances                           within the epoch
+    fluctuation_split, velocity_autocovariance   the relation that holds for any loss; Eq. 3's sums
+
+Away from the stationary state
+    decay_variances                           along a learning-rate schedule
+    relaxed_window_variances                  windows whose noise-free path was subtracted
+
+Where the loss is no parabola
+    self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
+    anharmonic_variance                       one direction whose loss is known as a function
+
+Designing the noise
+    correlation_response, loss_fluctuation_slope   derivatives in each correlation r(h)
+
+Noise that depends on the weights
+    random_curvature_moments                  examples that are quadratics of their own
+    implicit_regulariser, epoch_drift         where reshuffling moves the mean
 
 Other optimisers (`linear`)
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
+    frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
 velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
 """
 
+from antisgd.theory.anharmonic import Anharmonic, anharmonic_variance
+from antisgd.theory.design import correlation_response, loss_fluctuation_slope
+from antisgd.theory.fluctuation import (
+    FluctuationSplit,
+    fluctuation_split,
+    velocity_autocovariance,
+)
 from antisgd.theory.linear import (
     LinearOptimizer,
     from_optax,
@@ -45,6 +69,18 @@ from antisgd.theory.noise import (
     without_replacement,
 )
 from antisgd.theory.phase import phase_variances
+from antisgd.theory.preconditioned import (
+    Frozen,
+    Preconditioned,
+    frozen_from_optax,
+    precondition,
+)
+from antisgd.theory.random_curvature import (
+    RandomCurvature,
+    epoch_drift,
+    implicit_regulariser,
+    random_curvature_moments,
+)
 from antisgd.theory.regimes import (
     crossover_eigenvalue,
     crossover_function,
@@ -55,6 +91,13 @@ from antisgd.theory.regimes import (
     steep_variances,
     trace_ratio,
 )
+from antisgd.theory.schedules import decay_variances, relaxed_window_variances
+from antisgd.theory.self_consistent import (
+    Averages,
+    SelfConsistent,
+    polynomial_averages,
+    self_consistent,
+)
 from antisgd.theory.spread import WindowSpread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
 from antisgd.theory.streams import from_indices
@@ -62,34 +105,55 @@ from antisgd.theory.variances import Variances
 from antisgd.theory.windows import WindowVariances, window_variances
 
 __all__ = [
+    "Anharmonic",
+    "Averages",
+    "FluctuationSplit",
+    "Frozen",
     "LinearOptimizer",
     "Noise",
+    "Preconditioned",
+    "RandomCurvature",
+    "SelfConsistent",
     "Variances",
     "WindowSpread",
     "WindowVariances",
+    "anharmonic_variance",
     "anti_pgd",
     "autocorrelation",
+    "correlation_response",
     "correlation_time",
     "crossover_eigenvalue",
     "crossover_function",
+    "decay_variances",
     "drop_last",
+    "epoch_drift",
     "flat_variances",
     "flip_flop",
+    "fluctuation_split",
     "from_indices",
     "from_optax",
+    "frozen_from_optax",
     "heavy_ball_system",
+    "implicit_regulariser",
     "independent_batches",
     "loss_fluctuation",
     "loss_fluctuation_reduction",
+    "loss_fluctuation_slope",
     "max_correlation_time",
     "partial_last",
     "phase_variances",
+    "polynomial_averages",
+    "precondition",
+    "random_curvature_moments",
+    "relaxed_window_variances",
+    "self_consistent",
     "shuffle_once",
     "spanning_batches",
     "stationary_covariance",
     "stationary_variances",
     "steep_variances",
     "trace_ratio",
+    "velocity_autocovariance",
     "window_spread",
     "window_variances",
     "with_replacement",

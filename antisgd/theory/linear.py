@@ -145,7 +145,8 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
         expected = A @ np.asarray(elsewhere) + b * float(gradient)
     if not np.allclose(reached, expected, rtol=1e-9):
         raise ValueError(
-            f"the optimiser ({name}) is not linear in the gradient: it has no matrices A and b"
+            f"the optimiser ({name}) is not linear in the gradient: it has no matrices A and b "
+            "(Adam and RMSProp have them at frozen second moments: `frozen_from_optax`)"
         )
     if not np.allclose(A, later_A) or not np.allclose(b, later_b):
         raise ValueError(

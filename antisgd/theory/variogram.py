@@ -20,17 +20,15 @@ def variogram(a: np.ndarray, beta: float, noise: Noise, num_steps: int) -> np.nd
     Args:
         a: ηλ > 0, [k].
         beta: β.
-        noise: law of finite range (not shuffle-once).
+        noise: any law; for one that repeats after M steps γ(h) = Σ_j |Ψ_j|²(1 − cos(2πjh/M))/(M−1)
+            over its spectral lines, averaged over its order.
         num_steps: T.
 
     Returns:
         float64 [T + 1, k].
-
-    Raises:
-        ValueError: noise of infinite range.
     """
     if noise.periodic:
-        raise ValueError("noise that repeats for ever has no finite range: see `shuffle_once`")
+        return _from_lines(np.asarray(a, np.float64), beta, noise.period, num_steps)
     exact = stationary_variances(a, 1.0, beta, noise)
     listed = 0 if noise.correlations is None else len(noise.correlations)
     reach = max(num_steps + 1, noise.period, listed)
@@ -59,3 +57,13 @@ def _variogram(a, beta, r, weight, velocity):
     first = (velocity / 2, velocity / 2)
     _, gamma = jax.lax.scan(forward, first, f[1:])
     return jnp.concatenate([zero[None], gamma])
+
+
+def _from_lines(a: np.ndarray, beta: float, period: int, num_steps: int) -> np.ndarray:
+    angle = 2 * np.pi * np.arange(1, period)[:, None] / period
+    gap = 2 * np.sin(angle / 2) ** 2 + 1j * np.sin(angle)
+    power = 1 / np.abs(gap * (1 - beta + beta * gap) + a * (1 - gap)) ** 2
+    # Within a period as sums of squares of sines: nothing cancels at short lags.
+    lags = np.arange(min(period, num_steps + 1))
+    gamma = np.array([2 * np.sin(angle[:, 0] * h / 2) ** 2 @ power for h in lags])
+    return gamma[np.arange(num_steps + 1) % period] / (period - 1)

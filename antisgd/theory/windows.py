@@ -19,7 +19,7 @@ from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
 
-__all__ = ["WindowVariances", "window_arguments", "window_variances"]
+__all__ = ["WindowVariances", "boundary_moments", "window_arguments", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
@@ -66,7 +66,8 @@ def window_variances(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window; in an aligned one white, or of independent epochs.
+        noise: law of the window; in an aligned one white, of independent epochs, or one order for
+            all (averaged over the order, its noise has no position within the epoch).
         num_steps: T.
         drift: what is removed: "none" (the true mean only), "mean", "mean_velocity" (Sec. 5.3),
             or "line" (least squares).
@@ -75,8 +76,8 @@ def window_variances(
             App. G where training without replacement precedes; None: the window's own.
 
     Raises:
-        ValueError: an unknown drift, a law without independent epochs in an aligned window or of
-            infinite range in another, or a curvature out of range.
+        ValueError: an unknown drift, flip-flop or spanning batches in an aligned window, or a
+            curvature out of range.
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
@@ -84,7 +85,7 @@ def window_variances(
     for law in (noise, start or noise):
         checked_law(law)
     grid = _grid(a)
-    if aligned:
+    if aligned and not (noise.periodic and start is None):
         weight, velocity = _aligned(grid, momentum, noise, num_steps, drift, start or noise)
     elif start is None:
         weight, velocity = _unaligned(grid, momentum, noise, num_steps, drift)
@@ -173,8 +174,11 @@ def _aligned(
         return _removed(np.asarray(final), np.asarray(squares), num_steps, drift)
 
 
-def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
-    """Covariance of the state at the end of an epoch in the stationary regime, [k, 6, 6]."""
+def boundary_moments(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
+    """Covariance of (θ, v) at the end of an epoch in the stationary regime, [2, 2, k], per η²σ².
+
+    a = ηλ > 0, [k], float64.
+    """
     steps = len(chain.pull)
     zero = jnp.zeros((a.shape[0], 6, 6))
     one_epoch, _ = _propagate(a, beta, chain, steps, zero)
@@ -184,9 +188,15 @@ def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
     B = jnp.linalg.matrix_power(step, steps)
     kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(-1, 4, 4)
     P = jnp.linalg.solve(jnp.eye(4)[None] - kron, pair.reshape(-1, 4, 1)).reshape(-1, 2, 2)
-    state = zero.at[:, _THETA0, _THETA0].set(P[:, 0, 0])
-    state = state.at[:, _V, _V].set(P[:, 1, 1])
-    return state.at[:, _THETA0, _V].set(P[:, 0, 1]).at[:, _V, _THETA0].set(P[:, 0, 1])
+    return jnp.moveaxis(P, 0, -1)
+
+
+def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
+    """The state that an aligned window starts from, [k, 6, 6]."""
+    P = boundary_moments(a, beta, chain)
+    state = jnp.zeros((a.shape[0], 6, 6)).at[:, _THETA0, _THETA0].set(P[0, 0])
+    state = state.at[:, _V, _V].set(P[1, 1])
+    return state.at[:, _THETA0, _V].set(P[0, 1]).at[:, _V, _THETA0].set(P[0, 1])
 
 
 @partial(jax.jit, static_argnums=3)
