@@ -62,7 +62,9 @@ def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
         )
     classes = logits.shape[1]
     if not inputs.traced(given) and labels.size:
-        low, high = int(np.min(given)), int(np.max(given))
+        # As an array of NumPy: within a traced function JAX would trace even what is known.
+        known = np.asarray(given)
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high >= classes:
             raise ValueError(
                 f"labels run from {low} to {high}, the logits have {classes} classes: give "

@@ -612,7 +612,7 @@ ROWS = [
             "remove_drift": lambda: statistics.remove_drift(PATH, NAN, "line"),
             "block_errors": lambda: statistics.block_errors(PATH, NAN, 2),
             "drift_share": lambda: statistics.drift_share(NAN),
-            "effective_curvature": lambda: statistics.effective_curvature(NAN, NAN),
+            "restoring_slope": lambda: statistics.restoring_slope(NAN, NAN),
             "fit_power_law": lambda: statistics.fit_power_law([1, 2, np.inf], [1, 2, 3]),
             "cosine_similarity": lambda: statistics.cosine_similarity(NAN, NAN),
             "random_cosine_similarity":

@@ -198,7 +198,8 @@ plotting.eigenvalue_density(np.geomspace(1, 0.1, 5), 2.0)
 
 OPTIONS = {
     "JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-    "JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEBUG_NANS": "1", "MPLBACKEND": "module://no.such",
+    "JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_DEBUG_NANS": "1", "MPLBACKEND": "module://no.such",
 }  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import data, heavy_ball, objective, results, theory
-from antisgd.study.stages import density, period, table, train, validity
+from antisgd import data, fluctuations, heavy_ball, objective, results, theory
+from antisgd.study.conditions import conditions_of
+from antisgd.study.stages import analysis, density, period, table, train, validity
 from tests import tiny
 
 SCHEMES = ("without_replacement", "with_replacement")
@@ -227,6 +228,31 @@ def test_discarded_directions_leave_the_accuracy_of_the_rest(finished, trained):
         left = theta - vectors[:n].T @ (vectors[:n] @ theta)
         accuracy = objective.evaluate(tiny.network().apply, restore(left), problem.test).accuracy
         assert abs(kept["accuracies"][n] - accuracy) < 1e-6
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_fluctuation_relation_is_that_of_the_recorded_gradients(finished, scheme):
+    """The analysis takes them from the velocities by Eq. 1; float32 rounds each to eps |v|/η."""
+    inside = finished / f"trajectory_{scheme}"
+    weights, velocities, gradients = (
+        np.load(inside / f"{name}.npy") for name in ("weights", "velocities", "gradients")
+    )
+    conditions = conditions_of(60, tiny.settings(**SIZE))
+    found, error = analysis._balance(weights, velocities, conditions)
+    rate, beta = conditions.learning_rate, conditions.momentum
+    exact = fluctuations.fluctuation_balance(
+        weights, velocities, gradients, rate, beta, num_blocks=2, steps_per_epoch=10
+    )
+    theta = weights - weights.mean(axis=0)
+    size = np.sqrt(np.mean(theta**2, axis=0) * np.mean(velocities**2, axis=0)) / exact.motion
+    bound = 8 * np.finfo(np.float32).eps * size.max()
+    np.testing.assert_allclose(found, exact.residual, rtol=0, atol=bound)
+    np.testing.assert_allclose(error, np.broadcast_to(exact.error, error.shape), rtol=1e-5)
+    assert np.abs(found).max() > 100 * bound
+    rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
+    positive = np.load(finished / "eigenpairs.npz")["values"] > 0
+    here = rows[f"stationarity_{scheme}"]["here"]
+    np.testing.assert_allclose(here, found[:, positive].mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

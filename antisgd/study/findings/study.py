@@ -16,6 +16,7 @@ from antisgd.study.findings import (
     drift,
     noise,
     schemes,
+    stationarity,
     training,
     validity,
     variances,
@@ -100,6 +101,7 @@ def _of_periods(
         rows += variances.rows(one, scheme)
         in_bins[training.TITLES[scheme]] = bins.binned(conditions, one)
         rows += bins.rows(in_bins[training.TITLES[scheme]], scheme)
+        rows += stationarity.rows(conditions, one, scheme)
         rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import results, statistics, theory
+from antisgd import fluctuations, results, statistics, theory
 from antisgd.study.conditions import Conditions
 from antisgd.study.stages.eigenpairs import Curvature
 from antisgd.study.stages.period import Recording
@@ -31,6 +31,10 @@ class Analysis(NamedTuple):
         measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
         stationary: theory of Eq. 6 per unit noise variance, [k] each.
         window: the same in the window, mean velocity removed (beyond the paper), [k] each.
+        balance: residual of the fluctuation relation in each half of the period, [2, k]: zero in
+            expectation if the period is stationary, whatever the loss is; [0, k] where a half is
+            shorter than an epoch.
+        balance_error: its standard errors, [2, k].
         slope: of exact full gradients against displacements at the anchors, [k]: a test of
             stationarity. It is no measure of curvature, since it obeys the fluctuation relation
             whatever the loss is.
@@ -51,6 +55,8 @@ class Analysis(NamedTuple):
     measured: statistics.Fluctuations
     stationary: statistics.Fluctuations
     window: statistics.Fluctuations
+    balance: np.ndarray
+    balance_error: np.ndarray
     slope: np.ndarray
     spread: theory.WindowSpread
     drift_share: np.ndarray
@@ -74,7 +80,7 @@ _NAMES = ("weight", "velocity")
 _EMPTY = Analysis(
     eigenvalues=_LEAF, lags=_LEAF, autocorrelations=_LEAF, directions=_LEAF,
     autocorrelation_theory=_LEAF, noise=_LEAF, measured=_THREE, stationary=_THREE, window=_THREE,
-    slope=_LEAF, spread=_SPREAD, drift_share=_LEAF,
+    balance=_LEAF, balance_error=_LEAF, slope=_LEAF, spread=_SPREAD, drift_share=_LEAF,
     fits=dict.fromkeys(_NAMES, _LAW), fit_spans=dict.fromkeys(_NAMES, _LEAF), unconverged=_LEAF,
     blurred=_LEAF,
 )  # fmt: skip
@@ -135,6 +141,7 @@ def analyse(
     slope = statistics.restoring_slope(
         weights[recorded.anchor_steps], recorded.anchor_gradients[:, positive]
     )
+    balance, balance_error = _balance(weights, velocities, conditions)
     fits, spans = _fit(eigenvalues, measured, conditions.crossover)
     law = conditions.noise_law(scheme)
     window = (conditions, law, len(velocities), drift)
@@ -148,6 +155,8 @@ def analyse(
         measured=measured,
         stationary=_stationary(eigenvalues, conditions, law),
         window=_window(eigenvalues, *window),
+        balance=balance,
+        balance_error=balance_error,
         slope=slope,
         spread=_spread(eigenvalues, *window),
         drift_share=statistics.drift_share(weights),
@@ -161,6 +170,25 @@ def marked(one: Analysis, pairs: Curvature) -> Analysis:
     positive = pairs.values > 0
     unconverged, blurred = ~pairs.converged[positive], pairs.blurred[positive]
     return one._replace(unconverged=unconverged, blurred=blurred)
+
+
+def _balance(
+    weights: np.ndarray, velocities: np.ndarray, conditions: Conditions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residual of the fluctuation relation in both halves, and its error, [2, k] each.
+
+    The gradients are those of Eq. 1: ηg_k = βv_{k−1} − v_k. That of the first step is not used.
+    """
+    rate, beta, M = conditions.learning_rate, conditions.momentum, conditions.steps_per_epoch
+    if len(velocities) <= 2 * M:
+        nothing = np.zeros((0, weights.shape[1]))
+        return nothing, nothing
+    v = np.asarray(velocities, np.float64)
+    before = np.concatenate([np.zeros_like(v[:1]), v[:-1]])
+    found = fluctuations.fluctuation_balance(
+        weights, v, (beta * before - v) / rate, rate, beta, num_blocks=2, steps_per_epoch=M
+    )
+    return found.residual, np.broadcast_to(found.error, found.residual.shape).copy()
 
 
 def _stationary(
