@@ -20,7 +20,7 @@ from antisgd import heavy_ball, hessian, lanczos, sampling, theory, trajectory, 
 from tests import inputs_table as table
 
 ROOT = Path(__file__).parent.parent
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=8, deadline=None, derandomize=True)
 EPS = {jnp.bfloat16: 2.0**-8, jnp.float16: 2.0**-11, jnp.float32: 2.0**-24}
 
 
@@ -198,8 +198,8 @@ plotting.eigenvalue_density(np.geomspace(1, 0.1, 5), 2.0)
 
 OPTIONS = {
     "JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-    "JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_DEFAULT_PRNG_IMPL": "rbg",
-    "JAX_DEBUG_NANS": "1", "MPLBACKEND": "module://no.such",
+    "JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEBUG_NANS": "1",
+    "MPLBACKEND": "module://no.such",
 }  # fmt: skip
 
 
