@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -233,10 +234,11 @@ SHORT = ("--batch_size=4", "--epochs=1", "--analysis_epochs=1", "--eigenpairs=2"
 def test_your_own_problem_from_a_shell(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
 
-    def shell(*arguments):
+    def shell(*arguments, environment=None):
         return subprocess.run(
             [sys.executable, "-m", "antisgd.study", *arguments, f"--output_dir={tmp_path / 'run'}"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=os.environ | (environment or {}),
         )  # fmt: skip
 
     done = shell("mine:problem", *SHORT)
@@ -248,6 +250,9 @@ def test_your_own_problem_from_a_shell(tmp_path):
     )
     assert results.read_arrays(tmp_path / "run" / "training.npz")["params"].shape == (1, 3)
     # A problem and a function that makes one are the same; settings are compared as ever.
+    plain = {"PYTHONIOENCODING": "ascii", "JAX_ENABLE_X64": "1"}
+    done = shell("mine:made", *SHORT, "--plan", environment=plain)
+    assert done.returncode == 0, done.stderr
     done = shell("mine:made", *SHORT, "--momentum=0.5")
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert "momentum 0.9 then, 0.5 now" in done.stderr and done.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ The only module of the library that knows absl; nothing of the library imports i
 
 import dataclasses
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,10 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         positional: how many words that are no flags there must be.
     """
     logging.set_verbosity(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no ± or λ shows a question mark and does not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     names = _define(flags.FLAGS, defaults)
     # --help lists what belongs to the module that was started.
     for name in names:

@@ -66,9 +66,11 @@ def path_curvature(
     if not np.any(recorded.kept):
         return None
     if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
-        restore = ravel_pytree(recorded.final)[1]
+        flat, restore = ravel_pytree(recorded.final)
         found = [
-            _curvatures(problem, settings, restore(jnp.asarray(weights)), vectors[chosen])
+            _curvatures(
+                problem, settings, restore(jnp.asarray(weights, flat.dtype)), vectors[chosen]
+            )
             for weights in recorded.kept
         ]
         results.write_arrays(path, index=chosen, curvature=np.array(found))
