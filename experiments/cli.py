@@ -9,7 +9,7 @@ from typing import Any
 from antisgd.study import Place, Settings, cli
 from experiments.pictures import Pictures
 
-__all__ = ["options", "parse", "run"]
+__all__ = ["options", "run"]
 
 
 def options(name: str, *own: Any, pictures: Any = None, **changed: Any) -> tuple[Any, ...]:
@@ -23,11 +23,6 @@ def options(name: str, *own: Any, pictures: Any = None, **changed: Any) -> tuple
     """
     settings = dataclasses.replace(Settings(), **changed)
     return settings, pictures or Pictures(), Place(output_dir=f"runs/{name}"), *own
-
-
-def parse(arguments: list[str], defaults: tuple[Any, ...]) -> list[Any]:
-    """The options that a command line gives."""
-    return cli.parse(arguments, *defaults)
 
 
 def run(main: Callable[..., None], *defaults: Any) -> None:
