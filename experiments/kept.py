@@ -51,6 +51,7 @@ HEADLINES = (
     "velocity_over_theory_with_replacement",
     "correlation_time_within_band_window_without_replacement",
     "correlation_time_within_band_window_with_replacement",
+    "loss_fluctuation_reduction",
     "regime_ratio",
     "trace_ratio_measured",
     "tau_over_theory_1_epochs_without_replacement",

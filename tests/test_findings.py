@@ -8,6 +8,8 @@ import pytest
 from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import density, drift, schemes, training, validity, variances
+from antisgd.study.findings.rows import row as row_of
+from antisgd.study.findings.study import over_networks
 from antisgd.study.stages.validity import PathCurvature
 from tests import tiny
 
@@ -139,17 +141,28 @@ def test_the_reduction_through_a_density_is_that_of_its_eigenvalues():
     """Nodes at the eigenvalues with equal weights are the exact density."""
     lam = np.geomspace(1e-3, 10, 50)
     found = lanczos.SpectralDensity(np.stack([lam, lam]), np.full((2, 50), 1 / 50))
+    found = lanczos.SpectralDensity(found.nodes[:, ::-1], found.weights)
     conditions = CONDITIONS._replace(num_examples=40)
-    reduction, error = density.reduction(conditions, found, 0.0)
+    reduction, error = density.reduction(conditions, found, 0.0, 50)
     anti = theory.stationary_variances(lam, RATE, BETA, theory.without_replacement(40)).weight
     white = theory.stationary_variances(lam, RATE, BETA, theory.with_replacement()).weight
     expected = theory.loss_fluctuation_reduction(lam, anti, white)
     np.testing.assert_allclose(reduction, expected, rtol=1e-12)
     assert error < 1e-12
     # Curvature that the penalty makes is there in every batch: no noise below 0.02.
-    reduction, _ = density.reduction(conditions, found, 0.02)
+    reduction, _ = density.reduction(conditions, found, 0.02, 50)
     noise = np.maximum(lam - 0.02, 0)
     expected = theory.loss_fluctuation_reduction(lam, anti, white, noise)
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
+    # The ten largest alone, and half of the eleventh.
+    reduction, _ = density.reduction(conditions, found, 0.0, 50, 10)
+    expected = theory.loss_fluctuation_reduction(lam[-10:], anti[-10:], white[-10:])
+    np.testing.assert_allclose(reduction, expected, rtol=1e-12)
+    reduction, _ = density.reduction(conditions, found, 0.0, 100, 21)
+    share = np.append(0.5, np.ones(10))
+    expected = theory.loss_fluctuation_reduction(
+        lam[-11:], anti[-11:], white[-11:], share * lam[-11:]
+    )
     np.testing.assert_allclose(reduction, expected, rtol=1e-12)
 
 
@@ -187,3 +200,22 @@ def test_accuracies_of_the_seeds_are_compared_scheme_by_scheme():
         "best_accuracy_difference": 0.2, "last_accuracy_without_replacement": 0.55,
         "last_accuracy_with_replacement": 0.3, "last_accuracy_difference": 0.25,
     })  # fmt: skip
+
+
+def test_numbers_of_several_networks_are_averaged_with_their_error_over_networks():
+    """A row that a network lacks, that is no number or that is the same in all has no average."""
+    values = np.array([1.0, 2.0, 6.0])
+    each = [
+        [
+            row_of("tau", "Fig. 2", "time", value, 0.1, unit="steps"),
+            row_of("cross", "Sec. 4", "λ", 7),
+        ]
+        for value in values
+    ]
+    each[0] += [row_of("only_here", "Fig. 2", "x", 1), row_of("missing", "Fig. 2", "y", np.nan)]
+    (made,) = over_networks(each)
+    assert made["id"] == "tau_over_networks" and made["unit"] == "steps" and made["n"] == 3
+    assert made["here"] == 3.0
+    assert made["here_error"] == pytest.approx(values.std(ddof=1) / 3**0.5)
+    assert "1, 2, 6" in made["note"]
+    assert over_networks(each[:1]) == []

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import (
@@ -21,13 +22,13 @@ from antisgd.study.findings import (
     validity,
     variances,
 )
-from antisgd.study.findings.rows import Panels, Rows
+from antisgd.study.findings.rows import Panels, Rows, mean_row
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import analysis
 from antisgd.study.stages.train import Trained
 
-__all__ = ["of_study"]
+__all__ = ["of_study", "over_networks"]
 
 
 def of_study(
@@ -53,12 +54,39 @@ def of_study(
     if trained.curves:
         rows = training.rows(settings, trained.curves, final)
         panels = training.panels(settings, trained.curves, _first_period(found))
-    for seed, results in enumerate(found):
-        more_rows, more_panels = _of_network(problem, conditions, results, marks)
+    each = [_of_network(problem, conditions, results, marks) for results in found]
+    rows += over_networks([more_rows for more_rows, _ in each])
+    for seed, (more_rows, more_panels) in enumerate(each):
         suffix = f"_seed{seed}" if seed else ""
         rows += [one | {"id": one["id"] + suffix} for one in more_rows]
         panels |= {f"{name}{suffix}": panel for name, panel in more_panels.items()}
     return rows, panels
+
+
+def over_networks(each: Sequence[Rows]) -> Rows:
+    """The mean of every number that all networks have, with its error over networks.
+
+    Directions of one network share its minimum and its stream of examples, so their scatter does
+    not say how far another network would lie.
+
+    Args:
+        each: the rows of each network; fewer than two networks make no rows.
+    """
+    if len(each) < 2:
+        return []
+    others = [{one["id"]: one["here"] for one in rows} for rows in each[1:]]
+    made = []
+    for one in each[0]:
+        values = [one["here"], *(of.get(one["id"], np.nan) for of in others)]
+        if np.all(np.isfinite(values)) and np.ptp(values) > 0:
+            made.append(
+                mean_row(
+                    f"{one['id']}_over_networks", one["paper_item"],
+                    f"{one['quantity']}; mean of {len(values)} networks", np.array(values),
+                    unit=one["unit"], note=f"of each: {', '.join(f'{v:.3g}' for v in values)}",
+                )
+            )  # fmt: skip
+    return made
 
 
 def _first_period(found: Sequence[Mapping[str, Any]]) -> Any:
