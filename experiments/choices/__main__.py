@@ -4,12 +4,12 @@
     python -m experiments.choices --flagfile=experiments/presets/choices_cpu.flags
 
 Trains LeNet once for each choice, all else being the paper's, and counts the Hessian eigenvalues
-above λ_cross at the end. Other pixels, another penalty, other initial weights, and other seeds of
-the same, whose spread says which differences mean something.
+above λ_cross at the end; beside them the largest over the training loss, the accuracy without the
+35 leading eigenvectors, and how noise and Hessian align. Other pixels, another penalty, other
+initial weights, and other seeds of the same, whose spread says which differences mean something.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from antisgd import hessian, lanczos, models, results
+from antisgd import hessian, lanczos, models, results, statistics, trajectory
 from antisgd.study import Place, Problem, Settings, preflight
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings.rows import Rows, mean_row
 from antisgd.study.settings import check_bounds, setting
 from antisgd.study.stages import train
+from antisgd.study.stages.covariance import of_examples
 from experiments import cli, outcome, paper, pictures
 from experiments.choices.variants import CHOICES, changed
 
@@ -46,9 +47,14 @@ OPTIONS = cli.options("choices", Chosen(), eigenpairs=60)
 QUANTITIES = {
     "above_crossover": ("Hessian eigenvalues above the crossover", "App. J"),
     "largest_eigenvalue": ("largest Hessian eigenvalue", "Fig. 5"),
+    "largest_over_loss": ("largest Hessian eigenvalue over the training loss", "Fig. 5"),
     "train_loss": ("training loss after training", "Fig. 8"),
     "test_accuracy": ("test accuracy after training", "Fig. 8"),
+    "accuracy_without_35": ("test accuracy without the 35 leading eigenvectors", "Fig. 11"),
+    "cosine_similarity": ("cosine similarity of C and H, leading eigenvectors", "App. L"),
 }
+# Leading eigenvectors that the paper's Fig. 11 discards first.
+DISCARDED = 35
 
 
 def main(settings: Settings, chosen: pictures.Pictures, place: Place, own: Chosen) -> None:
@@ -103,51 +109,65 @@ def examine(
     path = folder / f"{name}.npz"
     if path.exists():
         return results.read_arrays(path)
-    one_scheme = replace(settings, sampling=("without_replacement",))
+    one_scheme = replace(
+        settings, sampling=("without_replacement",), seed=settings.seed + CHOICES[name].seed
+    )
     trained = train.train_networks(problem, [one_scheme], folder / "checkpoints" / f"{name}.npz")
-    cross, curves = conditions_of(problem.num_examples, settings).crossover, trained.curves
-    few = jax.tree.map(lambda leaf: leaf[:counted], problem.train)
-    leading = [
-        _leading(
-            replace(problem, train=few), settings, train.network(trained, seed).params, cross,
-            f"{name}, seed {seed}",
+    few = replace(problem, train=jax.tree.map(lambda leaf: leaf[:counted], problem.train))
+    each = [
+        _curvature(
+            few, settings, train.network(trained, seed).params, f"{name}, seed {seed}",
+            conditions_of(problem.num_examples, settings).crossover,
         )
         for seed in range(settings.seeds)
     ]  # fmt: skip
-    found = {
-        "above_crossover": np.array([np.sum(values > cross) for values in leading]),
-        "largest_eigenvalue": np.array([values.max() for values in leading]),
-        "train_loss": curves["train_loss"][:, -1],
-        "test_accuracy": curves["test_accuracy"][:, -1],
-    }
+    loss = trained.curves["train_loss"][:, -1]
+    found = {key: np.array([one[key] for one in each]) for key in each[0]}
+    found |= {"train_loss": loss, "largest_over_loss": found["largest_eigenvalue"] / loss}
+    found["test_accuracy"] = trained.curves["test_accuracy"][:, -1]
     weights = jax.vmap(lambda params: ravel_pytree(params)[0])(trained.states.params)
     results.write_arrays(path, **found, params=np.asarray(weights))
     return results.read_arrays(path)
 
 
+def _curvature(
+    problem: Problem, settings: Settings, params: Any, words: str, crossover: float
+) -> dict[str, float]:
+    """What the leading eigenpairs of the problem's Hessian say, by the names of `QUANTITIES`."""
+    values, vectors = _leading(problem, settings, params, words)
+    covariance = of_examples(problem, settings, params, vectors)
+    found = {
+        "above_crossover": np.sum(values > crossover),
+        "largest_eigenvalue": values[0],
+        "cosine_similarity": statistics.alignment(covariance, values).cosine,
+    }
+    if len(values) >= DISCARDED:
+        theta, restore = ravel_pytree(params)
+        leading = vectors[:DISCARDED]
+        left = theta - trajectory.project(leading.T, trajectory.project(leading, theta[None]))[0]
+        found["accuracy_without_35"] = problem.evaluate(restore(left), problem.test)["accuracy"]
+    return {key: float(value) for key, value in found.items()}
+
+
 def _leading(
-    problem: Problem, settings: Settings, params: Any, crossover: float, words: str
-) -> np.ndarray:
-    """The Hessian's eigenvalues above λ_cross; the largest one where none is."""
+    problem: Problem, settings: Settings, params: Any, words: str
+) -> tuple[np.ndarray, jax.Array]:
+    """The leading eigenvalues and eigenvectors of the Hessian, --eigenpairs of them."""
     matvec = hessian.hessian_vector_product(
         problem.loss, params, problem.train, microbatch_size=MICROBATCH
     )
-    bar = tqdm(desc=words, unit="product")
+    with tqdm(desc=words, unit="product") as bar:
 
-    def callback(state: lanczos.State, progress: lanczos.Progress) -> None:
-        del state
-        bar.total, bar.n = progress.products + progress.remaining, progress.products
-        bar.set_postfix_str(f"{progress.stage}, {progress.converged} converged")
+        def callback(state: lanczos.State, progress: lanczos.Progress) -> None:
+            del state
+            bar.total, bar.n = progress.products + progress.remaining, progress.products
+            bar.set_postfix_str(f"{progress.stage}, {progress.converged} converged")
 
-    solve = partial(
-        lanczos.leading_eigenpairs, matvec, problem.dimension,
-        key=jax.random.key(settings.seed), block_size=4, callback=callback,
-    )  # fmt: skip
-    values = solve(settings.eigenpairs, threshold=crossover).values
-    if not values.size:
-        values = solve(1).values
-    bar.close()
-    return values
+        pairs = lanczos.leading_eigenpairs(
+            matvec, problem.dimension, settings.eigenpairs, key=jax.random.key(settings.seed),
+            block_size=4, callback=callback,
+        )  # fmt: skip
+    return pairs.values, pairs.vectors
 
 
 def choice_rows(name: str, found: dict[str, np.ndarray], *, counted: int, sought: int) -> Rows:
@@ -158,9 +178,10 @@ def choice_rows(name: str, found: dict[str, np.ndarray], *, counted: int, sought
     return [
         mean_row(
             f"{key}_{name}", item, f"{words}, {CHOICES[name].words}", found[key],
-            note=note if "eigenvalue" in words else "",
+            note="" if key in ("train_loss", "test_accuracy") else note,
         )
         for key, (words, item) in QUANTITIES.items()
+        if key in found
     ]  # fmt: skip
 
 

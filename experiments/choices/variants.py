@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd import data, models
+from antisgd import data, models, objective
 from antisgd.data import cifar10
 from antisgd.study import Problem, Settings
 from experiments import pictures
@@ -25,12 +25,16 @@ class Choice(NamedTuple):
         pixels: raw pictures of both sets, uint8 → float32; None for the usual preprocessing.
         penalty: factor on --weight_decay.
         kernel_scale: [kernel's shape] → factor on the initial Glorot-normal kernel.
+        biases: whether the penalty is on biases as well.
+        seed: added to --seed: other initial weights, another order of the pictures.
     """
 
     words: str
     pixels: Callable[[np.ndarray], np.ndarray] | None = None
     penalty: float = 1.0
     kernel_scale: Callable[[tuple[int, ...]], float] | None = None
+    biases: bool = False
+    seed: int = 0
 
 
 def over_255(pixels: np.ndarray) -> np.ndarray:
@@ -43,6 +47,17 @@ def whole_set(pixels: np.ndarray) -> np.ndarray:
     axes = (0, 1, 2)
     mean, deviation = (of(pixels, axis=axes, dtype=np.float64) for of in (np.mean, np.std))
     return ((pixels - mean) / deviation).astype(np.float32)
+
+
+def whole_picture(pixels: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1 of every picture over all its channels together."""
+    axes = (1, 2, 3)
+    mean, deviation = (
+        of(pixels, axis=axes, keepdims=True, dtype=np.float64) for of in (np.mean, np.std)
+    )
+    # Of a picture of one colour nothing would be left to divide by.
+    least = 1 / np.sqrt(pixels[0].size)
+    return ((pixels - mean) / np.maximum(deviation, least)).astype(np.float32)
 
 
 def fan_in_over_glorot(shape: tuple[int, ...]) -> float:
@@ -59,6 +74,11 @@ CHOICES = {
     "no_penalty": Choice("no penalty", penalty=0.0),
     "half_penalty": Choice("penalty c/2 Σw²", penalty=0.5),
     "lecun": Choice("LeCun-normal kernels", kernel_scale=fan_in_over_glorot),
+    "seed_1": Choice("as in Fig. 2, another seed", seed=1),
+    "seed_2": Choice("as in Fig. 2, a third seed", seed=2),
+    "double_penalty": Choice("penalty 2c Σw²", penalty=2.0),
+    "penalised_biases": Choice("biases penalised too", biases=True),
+    "whole_picture": Choice("pictures standardised over all channels", pixels=whole_picture),
 }
 
 
@@ -68,6 +88,9 @@ def changed(usual: Problem, choice: Choice, chosen: Pictures, settings: Settings
     if choice.penalty != 1:
         other = replace(chosen, weight_decay=choice.penalty * chosen.weight_decay)
         problem = pictures.problem(models.lenet(), usual.name, other, settings)
+    if choice.biases:
+        loss = objective.make_loss(models.lenet().apply, chosen.weight_decay, lambda name: True)
+        problem = replace(problem, loss=loss)
     if choice.pixels is not None:
         train, test = _repainted(problem, choice.pixels, chosen.data_dir)
         problem = replace(problem, train=train, test=test)

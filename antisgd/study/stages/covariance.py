@@ -10,7 +10,7 @@ from antisgd import results, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
-__all__ = ["Covariances", "find"]
+__all__ = ["Covariances", "find", "of_examples"]
 
 # Per-example gradients are held so many at a time.
 MOST_GRADIENTS = 100
@@ -49,18 +49,24 @@ def find(
     """
     path, k = folder / "covariance.npz", len(directions)
     if not path.exists() or len(results.read_arrays(path)["examples"]) < k:
-        gradients = trajectory.example_gradients(
-            problem.loss,
-            params,
-            problem.train,
-            jnp.asarray(directions),
-            microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
-        )
-        scale = 1 / settings.batch_size - 1 / problem.num_examples
-        each = np.array(gradients, np.float64)
-        each -= each.mean(axis=0)
-        covariance = scale * (each.T @ each) / (len(each) - 1)
-        results.write_arrays(path, examples=covariance)
+        results.write_arrays(path, examples=of_examples(problem, settings, params, directions))
     noise = np.asarray(noise, np.float64)
     recorded = noise.T @ noise / len(noise)
     return Covariances(recorded, results.read_arrays(path)["examples"][:k, :k])
+
+
+def of_examples(
+    problem: Problem, settings: Settings, params: Any, directions: np.ndarray
+) -> np.ndarray:
+    """(1/S − 1/N) C₀ along the directions [k, d] from per-example gradients (Eq. 108), [k, k]."""
+    gradients = trajectory.example_gradients(
+        problem.loss,
+        params,
+        problem.train,
+        jnp.asarray(directions),
+        microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+    )
+    scale = 1 / settings.batch_size - 1 / problem.num_examples
+    each = np.array(gradients, np.float64)
+    each -= each.mean(axis=0)
+    return scale * (each.T @ each) / (len(each) - 1)
