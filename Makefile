@@ -15,10 +15,10 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The API reference, from the docstrings: build/docs/antisgd.html.
+# The site of the documentation: build/docs/index.html. A warning is an error.
 docs: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/pdoc --docformat google --output-directory build/docs antisgd
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The notebooks with their outputs, from the sources beside them.
 notebooks: env

@@ -1,11 +1,16 @@
-"""How results print: what they hold, in a few lines, whatever the number of weights."""
+"""How results print: what they hold, in a few lines, and how far long work is."""
 
+import sys
 from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
-__all__ = ["described"]
+__all__ = ["described", "progress_bar"]
+
+# A log, which nobody watches, gets a line now and then instead of every refresh.
+SECONDS_A_LINE = 30.0
 
 # Numbers that are written out; more are told by type and shape.
 _WRITTEN = 6
@@ -48,3 +53,39 @@ def _brief_tree(tree: Any) -> str:
     if len(leaves) == numbers <= _WRITTEN and not any(hasattr(leaf, "shape") for leaf in leaves):
         return repr(tree)
     return f"<{type(tree).__name__} of {len(leaves)} leaves, {numbers:,} numbers>"
+
+
+def progress_bar(description: str, unit: str, total: int | None = None, done: int = 0) -> Any:
+    """A bar on the terminal; where standard error is none, a line every half minute.
+
+    Words beside it are set with `set_postfix_str(words, refresh=False)`: a refresh would be a line.
+
+    Args:
+        description: what is done.
+        unit: of `total`.
+        total: how much there is to do, None if that is not known.
+        done: how much was done before.
+
+    Returns:
+        a `tqdm`, to be updated and closed.
+    """
+    shared = {"desc": description, "unit": unit, "total": total, "initial": done}
+    if sys.stderr.isatty():
+        return tqdm(**shared, mininterval=1)
+    line = "{desc}: {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}{postfix}]"
+    return tqdm(
+        **shared, file=_Lines(), bar_format=line, mininterval=SECONDS_A_LINE,
+        maxinterval=SECONDS_A_LINE, miniters=1,
+    )  # fmt: skip
+
+
+class _Lines:
+    """Standard error where a refresh does not overwrite the one before."""
+
+    def write(self, text: str) -> None:
+        words = text.strip("\r\n ")
+        if words:
+            sys.stderr.write(f"{words}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()

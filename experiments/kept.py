@@ -1,10 +1,11 @@
-"""Keeps the small results of runs in the repository, and makes the README's tables from them.
+"""Keeps the small results of runs in the repository, and makes the tables of the docs from them.
 
     python -m experiments.kept --run=runs/lenet_cpu --name=lenet_cpu     copies a run's results
     python -m experiments.kept                                           only tables and page
 
 A kept run is experiments/results/NAME: summary.json, config.json and the figures as PNG. The README
-has the main rows of the runs on the paper's pictures, experiments/results/README.md all of them.
+has ten numbers, docs/results.md the main rows of the runs on the paper's pictures and
+experiments/results/README.md all of them.
 """
 
 import re
@@ -34,12 +35,25 @@ class Options:
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "results"
 PAGE = FOLDER / "README.md"
-# The runs whose main rows the project's README shows, in its order.
+RESULTS = ROOT / "docs" / "results.md"
+# Run and row of the numbers on the README's second screen.
+TEN = (
+    ("lenet_cpu_300", "velocity_over_theory_without_replacement"),
+    ("lenet_cpu_300", "tau_over_theory_window_without_replacement"),
+    ("lenet_cpu_300", "tau_over_theory_window_with_replacement"),
+    ("lenet_cpu_300", "weight_exponent_without_replacement"),
+    ("lenet_cpu_300", "velocity_exponent_without_replacement"),
+    ("lenet_cpu_300", "regime_ratio"),
+    ("lenet_cpu_300", "eigenvalues_above_crossover"),
+    ("first_layer_cpu", "weight_exponent_pca"),
+    ("first_layer_cpu", "weight_exponent_hessian"),
+    ("lenet_seeds", "best_accuracy_difference"),
+)
+# The runs whose main rows the page of results shows, in its order.
 SHOWN = (
     "lenet_cpu_300", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu",
     "lenet_seeds", "choices_cpu",
 )  # fmt: skip
-MARKS = ("<!-- kept results -->", "<!-- end of kept results -->")
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
     "weight_exponent_theory_without_replacement",
@@ -108,8 +122,19 @@ def portable_config(run: Path) -> dict[str, Any]:
 
 
 def tables() -> str:
-    """One table 'paper | here ± error' for each run that the README shows, in Markdown."""
+    """One table 'paper | here ± error' for each run that the page of results shows, in Markdown."""
     return "\n\n".join(_shown(FOLDER / name) for name in SHOWN)
+
+
+def ten_numbers() -> str:
+    """The README's table: number, paper, here, expected where theory has it, and the run."""
+    lines = ["| number | paper | here | note | run |", "|---" * 5 + "|"]
+    for name, identifier in TEN:
+        rows = results.read_json(FOLDER / name / "summary.json")
+        (row,) = (one for one in rows if one["id"] == identifier)
+        link = f"[{name}]({PAGE.relative_to(ROOT)}#{name})"
+        lines.append(f"{_line(row)} | {_cell(row['note'] or '')} | {link} |".partition(" | ")[2])
+    return "\n".join("| " * (not line.startswith("|")) + line for line in lines)
 
 
 def page() -> str:
@@ -131,7 +156,7 @@ def _order(place: Path) -> tuple[bool, str]:
 def _shown(place: Path) -> str:
     rows = results.read_json(place / "summary.json")
     rows = [row for row in rows if row["paper"] is not None or row["id"] in HEADLINES]
-    link = f"[all rows and figures]({PAGE.relative_to(ROOT)}#{place.name})"
+    link = f"[all rows and figures](../{PAGE.relative_to(ROOT)}#{place.name})"
     lines = [
         f"{_made(place)}, {link}:",
         "",
@@ -179,23 +204,20 @@ def _cell(words: str) -> str:
     return words.replace("|", "∣")
 
 
-def write_tables(readme: Path) -> None:
-    """Replaces what stands between the marks in the README."""
-    before, _, after = _split(readme.read_text())
-    results.write_text(readme, f"{before}{MARKS[0]}\n{tables()}\n{MARKS[1]}{after}")
-
-
-def _split(text: str) -> tuple[str, str, str]:
-    before, rest = text.split(MARKS[0])
-    inside, after = rest.split(MARKS[1])
-    return before, inside.strip(), after
+def write_between(path: Path, name: str, table: str) -> None:
+    """Replaces what stands between the marks of a name in a page."""
+    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, rest = path.read_text().split(marks[0])
+    after = rest.split(marks[1])[1]
+    results.write_text(path, f"{before}{marks[0]}\n{table}\n{marks[1]}{after}")
 
 
 def main(options: Options) -> None:
-    """Copies --run, if given, and rewrites the README's tables and the page."""
+    """Copies --run, if given, and rewrites the tables and the page."""
     if options.run:
         keep(Path(options.run), options.name or Path(options.run).name)
-    write_tables(ROOT / "README.md")
+    write_between(ROOT / "README.md", "ten numbers", ten_numbers())
+    write_between(RESULTS, "kept results", tables())
     results.write_text(PAGE, page())
 
 

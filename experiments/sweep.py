@@ -36,6 +36,9 @@ class Options:
     sweep_dir: str = setting("runs/sweep", "Folder of the run folders.")
     engine: str = setting("here", "Where the points run.", choices=("here", "local", "slurm"))
     hours: float = setting(24.0, "Time limit of a job (local, slurm).")
+    gpus: int = setting(0, "GPUs of a job (slurm).", least=0)
+    partition: str | None = setting(None, "Partition of the jobs (slurm).", kind=str)
+    account: str | None = setting(None, "Account of the jobs (slurm).", kind=str)
 
 
 class Point(NamedTuple):
@@ -87,7 +90,24 @@ def run_here(waiting: list[Point]) -> None:
         subprocess.run(point.command, check=False)
 
 
-def run_submitted(waiting: list[Point], engine: str, sweep_dir: Path, hours: float) -> None:
+def parameters(options: Options) -> dict[str, object]:
+    """What submitit asks of a job; Slurm has names of its own for some of it.
+
+    Raises:
+        ValueError: what only Slurm can give is asked of another engine.
+    """
+    asked = {
+        "gpus_per_node": options.gpus or None,
+        "slurm_partition": options.partition,
+        "slurm_account": options.account,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given and options.engine != "slurm":
+        raise ValueError("--gpus, --partition and --account are Slurm's: give --engine=slurm")
+    return {"timeout_min": int(60 * options.hours)} | given
+
+
+def run_submitted(waiting: list[Point], options: Options) -> None:
     """As jobs of submitit, on this machine or on a Slurm cluster, and waits for them.
 
     Raises:
@@ -97,10 +117,11 @@ def run_submitted(waiting: list[Point], engine: str, sweep_dir: Path, hours: flo
         import submitit
     except ImportError as error:
         raise ValueError(
-            f"--engine={engine} needs submitit: pip install submitit, or --engine=here"
+            f"--engine={options.engine} needs submitit: pip install submitit, or --engine=here"
         ) from error
-    executor = submitit.AutoExecutor(folder=sweep_dir / "jobs", cluster=engine)
-    executor.update_parameters(timeout_min=int(60 * hours))
+    jobs_folder = Path(options.sweep_dir) / "jobs"
+    executor = submitit.AutoExecutor(folder=jobs_folder, cluster=options.engine)
+    executor.update_parameters(**parameters(options))
     jobs = [executor.submit(subprocess.run, point.command, check=True) for point in waiting]
     for job, point in zip(jobs, waiting, strict=True):
         failure = job.exception()
@@ -108,11 +129,13 @@ def run_submitted(waiting: list[Point], engine: str, sweep_dir: Path, hours: flo
 
 
 def table(made: list[Point]) -> str:
-    """CSV: the settings of every finished point and the value of each row of its summary."""
+    """CSV: the settings of every point, whether it is finished, and each row of its summary."""
     lines = []
-    for point in filter(finished, made):
-        rows = results.read_json(point.folder / "summary.json")
-        lines.append(point.settings | {row["id"]: row["here"] for row in rows})
+    for point in made:
+        done = finished(point)
+        rows = results.read_json(point.folder / "summary.json") if done else []
+        state = {"state": "finished" if done else "not finished"}
+        lines.append(point.settings | state | {row["id"]: row["here"] for row in rows})
     text = io.StringIO()
     columns = list(dict.fromkeys(name for line in lines for name in line))
     writer = csv.DictWriter(text, columns)
@@ -124,6 +147,7 @@ def table(made: list[Point]) -> str:
 def main(options: Options) -> None:
     """Runs what is not finished, then writes table.csv over all points."""
     check_bounds(options)
+    parameters(options)
     if not options.grid:
         raise ValueError("--grid is empty: write --grid=flag=value,value,... once for each axis")
     sweep_dir = Path(options.sweep_dir)
@@ -132,10 +156,13 @@ def main(options: Options) -> None:
     if options.engine == "here":
         run_here(waiting)
     else:
-        run_submitted(waiting, options.engine, sweep_dir, options.hours)
+        run_submitted(waiting, options)
     results.write_text(sweep_dir / "table.csv", table(made))
     missing = [point.folder.name for point in made if not finished(point)]
-    print(f"{len(made) - len(missing)} of {len(made)} points are in {sweep_dir / 'table.csv'}")
+    print(
+        f"{len(made) - len(missing)} of {len(made)} points are finished, all are in "
+        f"{sweep_dir / 'table.csv'}"
+    )
     if missing:
         sys.exit(f"not finished: {'; '.join(missing)}. The same command tries them again")
 

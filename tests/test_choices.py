@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from antisgd import data, objective, results, theory
+from antisgd import data, models, objective, results, theory
 from experiments.choices import __main__ as choices
 from experiments.choices import variants
 from tests import mains, tiny
@@ -124,6 +124,17 @@ def test_discarding_and_alignment_are_those_of_dense_matrices(finished):
     np.testing.assert_allclose(kept["cosine_similarity"][0], cosine, rtol=1e-3)
     loss_at = kept["largest_eigenvalue"] / kept["largest_over_loss"]
     np.testing.assert_allclose(loss_at, kept["train_loss"], rtol=1e-6)
+
+
+def test_penalised_biases_are_in_the_loss():
+    settings, chosen = choices.OPTIONS[:2]
+    usual = choices.pictures.problem(models.lenet(), "LeNet", chosen, settings)
+    other = variants.changed(usual, variants.CHOICES["penalised_biases"], chosen, settings)
+    params = jax.tree.map(lambda leaf: leaf + 1, usual.init(jax.random.key(0)))
+    batch, weights = jax.tree.map(lambda leaf: leaf[:5], usual.train), np.ones(5, np.float32)
+    biases = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 1)
+    more = other.loss(params, batch, weights) - usual.loss(params, batch, weights)
+    np.testing.assert_allclose(more, 1e-4 * biases, rtol=1e-2)
 
 
 def test_another_seed_is_another_network(finished):

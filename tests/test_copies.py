@@ -77,10 +77,9 @@ def test_a_run_that_does_not_name_its_pictures_is_not_kept(tmp_path):
         kept.portable_config(tmp_path)
 
 
-def test_no_sentence_of_the_readme_calls_a_run_on_the_copy_one_on_cifar_10():
+@pytest.mark.parametrize("page", ["docs/results.md", "docs/index.md", "docs/pieces.md"])
+def test_no_sentence_of_the_docs_calls_a_run_on_the_copy_one_on_cifar_10(page):
     """Every paragraph that gives results on CIFAR-10 names the copy."""
-    text = (Path(kept.ROOT) / "README.md").read_text()
-    shown = text.split("### Paper and here")[1].split("## Use it on your own model")[0]
-    for paragraph in shown.split("\n\n"):
+    for paragraph in (Path(kept.ROOT) / page).read_text().split("\n\n"):
         if "CIFAR-10" in paragraph and not paragraph.startswith("|"):
             assert "JPEG copy" in paragraph, paragraph[:80]

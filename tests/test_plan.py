@@ -1,6 +1,7 @@
 """What a run will need is said, and refused where it cannot fit, before anything is written."""
 
 import dataclasses
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -115,8 +116,8 @@ def test_a_disk_that_is_too_small_and_what_is_there_already(paper, tmp_path, mon
 
 
 def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "_timed_step", lambda *_: 0.01)
-    monkeypatch.setattr(timing, "_timed_product", lambda *_: 2.0)
+    monkeypatch.setattr(timing, "_timed_step", lambda *_: (0.01, 3.0))
+    monkeypatch.setattr(timing, "_timed_product", lambda *_: (2.0, 5.0))
     monkeypatch.setattr(timing, "_timed_projection", lambda *_: 1e12)
 
     def rough(settings=PAPER):
@@ -129,19 +130,23 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     period = T * 0.01 + (T + 21) * 1.0 + 2 * 2 * T * K * D / 1e12
     assert times["recording"] == pytest.approx(2 * period)
     assert times["other products"] == pytest.approx(360 * 2)
+    rest = {"compilation": 4 * 3.0 + 2 * 5.0, "figures": timing.FIGURES_SECONDS}
+    assert rest.items() <= times.items()
+    assert "min, compilation 22 s, figures 20 s)" in timing.text(times)
     for name in ("training.npz", "validity_with_replacement.npz", "density.npz"):
         results.write_arrays(tmp_path / name)
     results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz")
     results.write_arrays(tmp_path / "eigenpairs.npz", values=np.ones(K))
-    assert rough() == {"recording": pytest.approx(period)}
+    assert rough() == {"recording": pytest.approx(period)} | rest
     results.write_arrays(tmp_path / "trajectory_without_replacement" / "anchors.npz")
-    assert timing.text(paper, PAPER, work(tmp_path), planning=True) == ""
-    assert {"eigenpairs", "recording"} == rough(dataclasses.replace(PAPER, eigenpairs=K + 1)).keys()
+    assert rough() == {} and timing.text({}) == ""
+    more = rough(dataclasses.replace(PAPER, eigenpairs=K + 1, stages=table.names()[:-1]))
+    assert more.keys() == {"eigenpairs", "recording", "compilation"}
 
 
 def test_a_run_that_is_over_before_its_time_is_known_is_timed_for_a_plan_alone(paper, tmp_path):
     short = dataclasses.replace(PAPER, batch_size=50_000, epochs=1, analysis_epochs=1)
-    assert timing.text(paper, short, work(tmp_path, short), planning=False) == ""
+    assert timing.rough_times(paper, short, work(tmp_path, short), planning=False) == {}
 
 
 @pytest.mark.parametrize("stage", table.STAGES, ids=lambda stage: stage.name)
@@ -173,6 +178,20 @@ def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, capsys):
     for part in ("650 weights, 60 examples, 10 steps an epoch", "memory: about", "disk: about",
                  "time: very roughly", "eigenpairs", "recording"):  # fmt: skip
         assert part in words
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_for_programs_has_the_numbers_of_the_one_for_readers(tmp_path, capsys):
+    tiny.run(tmp_path / "run", plan=True, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["weights"], told["examples"], told["steps_per_epoch"]) == (650, 60, 10)
+    (room,) = told["memory_bytes"].values()
+    assert 0 < room["wanted"] < room["available"] == plan.machine().available
+    needed = work(tmp_path / "run", tiny.settings())
+    assert told["disk_bytes"]["wanted"] == plan.disk(tiny.problem(), tiny.settings(), needed)
+    assert told["disk_bytes"]["there"] == 0 < told["disk_bytes"]["free"]
+    assert {"training", "eigenpairs", "recording", "compilation"} <= told["seconds"].keys()
+    assert all(seconds >= 0 for seconds in told["seconds"].values())
     assert not (tmp_path / "run").exists()
 
 

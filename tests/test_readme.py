@@ -1,4 +1,4 @@
-"""The README runs: every Python block is executed, every command exists."""
+"""README and docs run: every Python block is executed, every command, link and message exists."""
 
 import io
 import json
@@ -25,13 +25,14 @@ from tests import mains, tiny
 from tests.test_guards import found_before
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+# The how-tos run in a test of their own.
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEXT = "\n".join(page.read_text() for page in PAGES)
+README, LAB = ((ROOT / name).read_text() for name in ("README.md", "docs/lab.md"))
+BLOCKS = list(dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)))
 COMMANDS = sorted(
     set(
-        re.findall(
-            r"python -m (experiments[\w.]*|antisgd\.study)[\w: ]*((?: --[\w=./,-]+)*)", README
-        )
+        re.findall(r"python -m (experiments[\w.]*|antisgd\.study)[\w: ]*((?: --[\w=./,-]+)*)", TEXT)
     )
 )
 
@@ -93,12 +94,13 @@ def test_both_make_commands_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
-TROUBLES = re.findall(r"^\| `([^|]*)` \|", README.partition("## Troubleshooting")[2], re.MULTILINE)
+TROUBLES = re.findall(r"^\| `([^|]*)` \|", LAB.partition("## Messages")[2], re.MULTILINE)
 # A part of each message, and the flags of a command that gets it.
 MISTAKES = {
     "other settings": ["--seed=1"],
@@ -117,7 +119,7 @@ def matches(message, text):
 
 
 @pytest.mark.parametrize("part", MISTAKES)
-def test_a_mistake_gets_the_message_of_troubleshooting(part, tmp_path, monkeypatch):
+def test_a_mistake_gets_the_message_of_the_docs(part, tmp_path, monkeypatch):
     (message,) = [one for one in TROUBLES if part in one]
     folder, empty = tmp_path / "run", tmp_path / "empty"
     empty.mkdir()
@@ -133,7 +135,7 @@ def test_a_mistake_gets_the_message_of_troubleshooting(part, tmp_path, monkeypat
     assert matches(message, str(stopped.value).removeprefix("error: ")), stopped.value
 
 
-def test_unconverged_pairs_get_the_warning_of_troubleshooting(tmp_path, caplog):
+def test_unconverged_pairs_get_the_warning_of_the_docs(tmp_path, caplog):
     (message,) = [one for one in TROUBLES if not any(part in one for part in MISTAKES)]
     found_before(tmp_path)
     (record,) = caplog.records
@@ -141,8 +143,9 @@ def test_unconverged_pairs_get_the_warning_of_troubleshooting(tmp_path, caplog):
 
 
 def test_the_tables_are_what_the_kept_results_say():
-    assert kept.tables() in README
-    assert README.count("| Fig. 2 |") >= 4
+    assert kept.tables() in kept.RESULTS.read_text()
+    assert kept.tables().count("| Fig. 2 |") >= 4
+    assert kept.ten_numbers() in README and len(kept.ten_numbers().splitlines()) == 12
     assert kept.PAGE.read_text() == kept.page()
 
 

@@ -58,6 +58,8 @@ def test_rows_are_complete_and_their_names_unique(finished):
     assert all(set(row) == keys for row in rows)
     names = [row["id"] for row in rows]
     assert len(set(names)) == len(names)
+    labels = [(row["paper_item"], row["quantity"]) for row in rows]
+    assert len(set(labels)) == len(labels), [one for one in labels if labels.count(one) > 1]
     assert {"best_accuracy_difference", "tau_over_theory_window_without_replacement",
             "loss_fluctuation_reduction", "noise_autocorrelation_near_with_replacement"} <= set(
         names

@@ -61,7 +61,10 @@ def test_a_point_that_fails_is_named_and_the_others_are_in_the_table(tmp_path):
     )
     assert done.returncode == 1
     assert "not finished: x=2,y=a; x=2,y=b" in done.stderr
-    assert [line["x"] for line in read_table(tmp_path)] == ["1", "1"]
+    lines = read_table(tmp_path)
+    assert [line["x"] for line in lines if line["state"] == "finished"] == ["1", "1"]
+    failed = [(line["x"], line["square"]) for line in lines if line["state"] == "not finished"]
+    assert failed == [("2", ""), ("2", "")]
 
 
 def test_local_jobs_of_submitit(tmp_path):
@@ -73,4 +76,16 @@ def test_local_jobs_of_submitit(tmp_path):
 def test_without_submitit_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match="pip install"):
-        sweep.run_submitted([], "local", tmp_path, 1.0)
+        sweep.run_submitted([], sweep.Options(engine="local", sweep_dir=str(tmp_path)))
+
+
+def test_slurm_is_asked_for_gpus_partition_and_account():
+    submitit = pytest.importorskip("submitit")
+    options = sweep.Options(engine="slurm", hours=2, gpus=4, partition="long", account="lab")
+    asked = sweep.parameters(options)
+    assert asked["timeout_min"] == 120 and asked["gpus_per_node"] == 4
+    assert asked["slurm_partition"] == "long" and asked["slurm_account"] == "lab"
+    # Submitit refuses names that it does not know.
+    submitit.AutoExecutor(folder="jobs", cluster="local").update_parameters(**asked)
+    with pytest.raises(ValueError, match="--engine=slurm"):
+        sweep.parameters(sweep.Options(engine="local", gpus=1))

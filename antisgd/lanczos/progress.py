@@ -30,14 +30,20 @@ Callback = Callable[[State, Progress], None]
 
 
 def estimate(state: State, k: int) -> Progress:
-    """Remaining products by the rate of the last two checks, before that by the rule of thumb."""
+    """Remaining products: the rule of thumb, then more and more the rate of the last two checks.
+
+    The first pairs converge slowly, and a rate taken from them would promise ten times the work;
+    so the rate counts as much as the share of the pairs that it has brought.
+    """
     checks = state.history[state.history[:, 1] >= 0][-2:]
     converged = int(checks[-1, 1]) if len(checks) else 0
-    remaining = max(0, int(VECTORS_A_PAIR * k) - multiplied(state))
+    # Hardly ever do more than two pairs converge a product.
+    left = max((k - converged) // 2, int(VECTORS_A_PAIR * k) - multiplied(state))
     if len(checks) == 2 and checks[1, 1] > checks[0, 1]:
         rate = (checks[1, 1] - checks[0, 1]) / (checks[1, 0] - checks[0, 0])
-        remaining = max(0, int((k - converged) / rate) - int(state.products - checks[1, 0]))
-    return Progress(int(state.products), converged, k, remaining)
+        by_rate = (k - converged) / rate - (state.products - checks[1, 0])
+        left = round(left + converged / k * (by_rate - left))
+    return Progress(int(state.products), converged, k, max(0, int(left)))
 
 
 def watched(

@@ -13,7 +13,12 @@ from antisgd.study import cli
 def main(words: str, settings: study.Settings, place: study.Place) -> None:
     """Runs the study of the named problem."""
     study.run(
-        cli.load(words), settings, place.output_dir, overwrite=place.overwrite, plan=place.plan
+        cli.load(words),
+        settings,
+        place.output_dir,
+        overwrite=place.overwrite,
+        plan=place.plan,
+        json=place.json,
     )
 
 

@@ -63,6 +63,7 @@ def run(
     *,
     overwrite: bool = False,
     plan: bool = False,
+    json: bool = False,
     presentation: Presentation | None = None,
 ) -> None:
     """Trains, measures and reports; stopped and called again it goes on where it was.
@@ -73,6 +74,7 @@ def run(
         folder: the run folder.
         overwrite: start afresh in a folder that holds something.
         plan: only say what the run will need.
+        json: with `plan`, as JSON.
         presentation: how findings are shown.
 
     Raises:
@@ -80,7 +82,7 @@ def run(
         FloatingPointError: training or a product diverged; names the step and the cause.
         KeyboardInterrupt: stopped, after a checkpoint.
     """
-    place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan)
+    place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     grown = ("eigenpairs", "analysis_seeds")
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
@@ -97,6 +99,7 @@ def measure(
     *,
     overwrite: bool = False,
     plan: bool = False,
+    json: bool = False,
     presentation: Presentation | None = None,
 ) -> None:
     """The analysis of a network that was trained elsewhere.
@@ -117,7 +120,7 @@ def measure(
     if not isinstance(state, heavy_ball.TrainState):
         optimizer = train.optimizer_at(settings, settings.epochs, *train.hyperparameters(settings))
         state = heavy_ball.init(optimizer, state)
-    place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan)
+    place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     start = {"measured_from": data.fingerprint(state)}
     trained = train.Trained(jax.tree.map(lambda leaf: leaf[None], state), {})
     opened = preflight.opened(problem, settings, place, may_grow=("eigenpairs",), config=start)

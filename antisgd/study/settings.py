@@ -219,6 +219,7 @@ class Place:
     plan: bool = setting(
         False, "Only say what the run will need (memory, disk, rough time); run nothing."
     )
+    json: bool = setting(False, "With --plan: as JSON, in bytes and seconds.")
 
     @property
     def folder(self) -> Path:

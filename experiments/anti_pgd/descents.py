@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from tqdm import tqdm
 
-from antisgd import ensemble, heavy_ball, injection, objective, results, sampling
+from antisgd import display, ensemble, heavy_ball, injection, objective, results, sampling
 from antisgd.study import Problem, Settings, interruption
 from antisgd.study.conditions import conditions_of
 from antisgd.study.divergence import check_finite
@@ -194,10 +193,10 @@ def _epochs(
     draw = _schedules(method, problem.num_examples, settings.batch_size)
     run_epoch = _epoch_of(problem.loss, settings, method.noise)
     networks = [(seed, settings) for seed in range(settings.seeds)]
-    bar = tqdm(range(int(done), epochs), checkpoint.stem, epochs, initial=int(done), unit="epoch")
+    bar = display.progress_bar(checkpoint.stem, "epoch", epochs, int(done))
     saved, steps = time.monotonic(), -(-problem.num_examples // settings.batch_size)
-    with interruption.postponed() as asked:
-        for epoch in bar:
+    with interruption.postponed() as asked, bar:
+        for epoch in range(int(done), epochs):
             if measure is not None:
                 deviations[:, epoch] = measure(states.params)
             schedules, now = draw(keys, first + epoch), first + epoch
@@ -205,7 +204,8 @@ def _epochs(
                 states, schedules, keys, deviations[:, epoch], now, problem.train
             )
             check_finite(np.asarray(losses), now, steps, networks)
-            bar.set_postfix_str(f"loss {losses.mean():.3g}")
+            bar.set_postfix_str(f"loss {losses.mean():.3g}", refresh=False)
+            bar.update()
             ending = epoch == epochs - 1 or asked()
             if ending or time.monotonic() - saved > training.CHECKPOINT_SECONDS:
                 results.write_checkpoint(checkpoint, (states, deviations, epoch + 1))

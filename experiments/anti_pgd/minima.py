@@ -6,9 +6,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from antisgd import heavy_ball, hessian, objective, results, statistics, theory, trajectory
+from antisgd import (
+    display,
+    heavy_ball,
+    hessian,
+    objective,
+    results,
+    statistics,
+    theory,
+    trajectory,
+)
 from antisgd.study import Problem, Settings
 from antisgd.study.divergence import check_finite
 from antisgd.study.stages import eigenpairs
@@ -169,11 +177,14 @@ def _record(
     """Velocities along the directions, float32 [T, k], one epoch of steps at a time."""
     schedule = ways.full_batches(None, 0, problem.num_examples, network[1].batch_size)
     velocities = []
-    for epoch in tqdm(range(network[1].analysis_epochs), "recording", unit="epoch"):
+    bar = display.progress_bar("recording", "epoch", network[1].analysis_epochs)
+    for epoch in range(network[1].analysis_epochs):
         state, projected = record(state, schedule, (problem.train, *noise), directions)
         losses, steps = np.asarray(projected.losses)[None], len(schedule.indices)
         check_finite(losses, network[1].epochs + epoch, steps, [network])
         velocities.append(np.asarray(projected.updates))
+        bar.update()
+    bar.close()
     return np.concatenate(velocities)
 
 

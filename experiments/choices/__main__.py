@@ -16,9 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from tqdm import tqdm
 
-from antisgd import hessian, lanczos, models, results, statistics, trajectory
+from antisgd import display, hessian, lanczos, models, results, statistics, trajectory
 from antisgd.study import Place, Problem, Settings, preflight
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings.rows import Rows, mean_row
@@ -156,12 +155,13 @@ def _leading(
     matvec = hessian.hessian_vector_product(
         problem.loss, params, problem.train, microbatch_size=MICROBATCH
     )
-    with tqdm(desc=words, unit="product") as bar:
+    with display.progress_bar(words, "product") as bar:
 
         def callback(state: lanczos.State, progress: lanczos.Progress) -> None:
             del state
-            bar.total, bar.n = progress.products + progress.remaining, progress.products
-            bar.set_postfix_str(f"{progress.stage}, {progress.converged} converged")
+            bar.total = progress.products + progress.remaining
+            bar.set_postfix_str(f"{progress.stage}, {progress.converged} converged", refresh=False)
+            bar.update(progress.products - bar.n)
 
         pairs = lanczos.leading_eigenpairs(
             matvec, problem.dimension, settings.eigenpairs, key=jax.random.key(settings.seed),

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from tqdm import tqdm
 
-from antisgd import hessian, results
+from antisgd import display, hessian, results
 from antisgd.study import Problem, Settings
 from antisgd.study.conditions import Conditions
 from antisgd.study.divergence import stability
@@ -35,7 +34,7 @@ def layer_hessian(problem: Problem, settings: Settings, params: Any, folder: Pat
     path, n = folder / "checkpoints" / "layer_hessian.npz", flat.size
     found = np.zeros((n, n), np.float32)
     found, done = results.read_checkpoint(path, (found, 0))
-    bar = tqdm(total=n, initial=int(done), desc="layer's Hessian", unit="column")
+    bar = display.progress_bar("layer's Hessian", "column", n, int(done))
     for first in range(int(done), n, BLOCK):
         block = jnp.eye(n)[np.minimum(np.arange(first, first + BLOCK), n - 1)]
         found[first : first + BLOCK] = columns(matvec, block)[: n - first]

@@ -22,6 +22,7 @@ def main(settings: study.Settings, chosen: pictures.Pictures, place: study.Place
     problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
     study.run(
         problem, settings, place.folder, overwrite=place.overwrite, plan=place.plan,
+        json=place.json,
         presentation=paper.lenet(settings, chosen),
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ def main(settings: study.Settings, chosen: pictures.Pictures, place: study.Place
     problem = pictures.problem(models.resnet20(), "ResNet-20", chosen, settings)
     study.run(
         problem, settings, place.folder, overwrite=place.overwrite, plan=place.plan,
+        json=place.json,
         presentation=paper.resnet20(settings, chosen),
     )  # fmt: skip
 

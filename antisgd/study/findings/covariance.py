@@ -10,6 +10,7 @@ __all__ = ["panels", "rows"]
 
 # Variances that Fig. 13 shows.
 LEADING = 200
+_FROM = {"recorded": "recorded noise", "examples": "per-example gradients"}
 
 
 def rows(found: Covariances, eigenvalues: np.ndarray, steps: int) -> Rows:
@@ -38,7 +39,7 @@ def _alignment_rows(
         row(
             f"cosine_similarity_{name}",
             "App. L",
-            "cosine similarity of the noise covariance and the Hessian",
+            f"cosine similarity of the noise covariance and the Hessian, {_FROM[name]}",
             aligned.cosine,
             n=k,
             note=f"{note}; the same spectra in random relative orientation {random:.2g}",
@@ -46,7 +47,7 @@ def _alignment_rows(
         row(
             f"commutator_{name}",
             "App. L",
-            "commutator of the noise covariance and the Hessian, relative Frobenius norm",
+            f"commutator of the noise covariance and the Hessian, relative norm, {_FROM[name]}",
             aligned.commutator,
             n=k,
             note=f"{note}; 0 if they commute, at most 1.41",
@@ -57,14 +58,14 @@ def _alignment_rows(
     shared = median_row(
         f"leading_variances_{name}",
         "Fig. 13",
-        "noise variance in the Hessian's eigenbasis over that in its own, by rank, median",
+        f"noise variance in the Hessian's eigenbasis over its own's, by rank, {_FROM[name]}",
         ratio,
     )
     made.append(shared | {"note": f"{note}; the {ratio.size} largest of each; 1 if both share it"})
     positive = eigenvalues > 0
     if positive.sum() >= 3:
         law = statistics.fit_power_law(eigenvalues[positive], aligned.hessian_variances[positive])
-        quantity = "exponent of the noise variance against the Hessian eigenvalue"
+        quantity = f"exponent of the noise variance against the Hessian eigenvalue, {_FROM[name]}"
         identifier = f"noise_exponent_{name}"
         made.append(exponent_row(identifier, "Fig. 14", quantity, law, note=f"; {note}"))
     return made
@@ -72,9 +73,8 @@ def _alignment_rows(
 
 def panels(found: Covariances, eigenvalues: np.ndarray, unconverged: np.ndarray) -> Panels:
     """Fig. 13 from both covariances, and Fig. 14 from the recorded one."""
-    titles = {"recorded": "recorded noise", "examples": "per-example gradients"}
     alignments = {
-        titles[name]: statistics.alignment(covariance, eigenvalues)
+        _FROM[name]: statistics.alignment(covariance, eigenvalues)
         for name, covariance in found._asdict().items()
     }
     made = {"leading_variances": plotting.leading_variances(alignments)}

@@ -125,17 +125,24 @@ def _of_periods(
     }
     rows, in_bins = [], {}
     for scheme, one in analyses.items():
-        rows += noise.rows(conditions, one, recorded[scheme], scheme)
-        rows += variances.rows(one, scheme)
-        in_bins[training.TITLES[scheme]] = bins.binned(conditions, one)
-        rows += bins.rows(in_bins[training.TITLES[scheme]], scheme)
-        rows += stationarity.rows(conditions, one, scheme)
-        rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
+        title = training.TITLES[scheme]
+        in_bins[title] = bins.binned(conditions, one)
+        own = noise.rows(conditions, one, recorded[scheme], scheme)
+        own += variances.rows(one, scheme) + bins.rows(in_bins[title], scheme)
+        own += stationarity.rows(conditions, one, scheme)
+        own += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
-            rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+            own += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+        rows += [_told_apart(row, title) for row in own]
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
     panels = noise.panels(conditions, titled) | variances.panels(conditions, titled)
     return rows + schemes.rows(conditions, analyses), panels | bins.panels(in_bins)
+
+
+def _told_apart(row: dict[str, Any], title: str) -> dict[str, Any]:
+    """The row of a period with its scheme in words, where it does not have it."""
+    quantity = row["quantity"]
+    return row if title in quantity else row | {"quantity": f"{quantity}, {title}"}
 
 
 def _of_noise(

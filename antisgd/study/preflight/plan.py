@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,7 +14,8 @@ from antisgd.study.stages import record, table
 from antisgd.study.stages.period import kept_epochs
 
 __all__ = [
-    "Work", "beside_products", "device", "in_words", "recorded_arrays", "refuse", "text", "work",
+    "Work", "beside_products", "device", "in_words", "numbers", "recorded_arrays", "refuse",
+    "text", "work",
 ]  # fmt: skip
 
 
@@ -131,6 +132,25 @@ def text(problem: Problem, settings: Settings, needed: Work, folder: Path) -> st
         f"{in_words(_held(folder))} are there; {in_words(_free(folder))} are free for {folder}"
     )
     return "\n".join(lines)
+
+
+def numbers(problem: Problem, settings: Settings, needed: Work, folder: Path) -> dict[str, Any]:
+    """What the run will need, for programs: bytes of each place, and what is free there."""
+    items = memory(problem, settings, needed)
+    return {
+        "weights": problem.dimension,
+        "examples": problem.num_examples,
+        "steps_per_epoch": _steps_per_epoch(problem, settings),
+        "memory_bytes": {
+            room.name: {"wanted": wanted, "available": room.available}
+            for room, wanted in _totals(items).items()
+        },
+        "disk_bytes": {
+            "wanted": disk(problem, settings, needed),
+            "there": _held(folder),
+            "free": _free(folder),
+        },
+    }
 
 
 def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Bytes]:

@@ -1,5 +1,6 @@
 """How a study begins: what it will need, whether that fits, and its folder, held until it ends."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,5 +71,11 @@ def opened(
 
 
 def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:
+    if place.plan and place.json:
+        numbers = plan.numbers(problem, settings, needed, place.folder)
+        times = timing.rough_times(problem, settings, needed, planning=True)
+        print(json.dumps(numbers | {"seconds": times}, indent=2))
+        return
     print(plan.text(problem, settings, needed, place.folder), flush=True)
-    print(timing.text(problem, settings, needed, planning=place.plan), end="", flush=True)
+    times = timing.rough_times(problem, settings, needed, planning=place.plan)
+    print(timing.text(times), end="", flush=True)

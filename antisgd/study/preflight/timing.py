@@ -1,7 +1,7 @@
 """A rough time for a run, from a few timed steps and products before it starts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,17 +19,17 @@ __all__ = ["rough_times", "text"]
 TIMED_STEPS, WORTH_TIMING = 5, 1000
 # Directions that are projected on to time a projection.
 TIMED_DIRECTIONS = 32
+# Programs of a run that are about as large as that of a step, and as that of a block of products:
+# epoch, recorder, metrics, full gradient; products one by one and in blocks.
+LIKE_A_STEP, LIKE_A_PRODUCT = 4, 2
+# The theory beside every direction, and some fifteen figures.
+FIGURES_SECONDS = 20.0
 # Products of a solve beside those of its basis: the probe for missed pairs and the certificate.
 CHECKING_PRODUCTS = 56
 
 
-def text(problem: Problem, settings: Settings, needed: plan.Work, *, planning: bool) -> str:
-    """How long what is still to be done will take, in words; empty if that is not worth it.
-
-    Raises:
-        MemoryError: what a block of products holds in between exceeds the memory.
-    """
-    times = rough_times(problem, settings, needed, planning=planning)
+def text(times: Mapping[str, float]) -> str:
+    """Rough times in words; empty if there are none."""
     if not times:
         return ""
     parts = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in times.items())
@@ -39,22 +39,27 @@ def text(problem: Problem, settings: Settings, needed: plan.Work, *, planning: b
 def rough_times(
     problem: Problem, settings: Settings, needed: plan.Work, *, planning: bool
 ) -> dict[str, float]:
-    """Seconds of what is still to be done, from a few timed steps and products; no figures.
+    """Seconds of what is still to be done, by part, from a few timed steps and products.
 
-    Empty where timing takes longer than the run, unless a plan is all that is wanted.
+    Empty where timing takes longer than the run, unless a plan is all that is wanted. Programs
+    that a cache of compiled ones holds compile in no time, here as in the run.
+
+    Raises:
+        MemoryError: what a block of products holds in between exceeds the memory.
     """
     if not (needed.train or needed.solves or needed.records or needed.products):
         return {}
     M = -(-problem.num_examples // settings.batch_size)
     if (settings.epochs + settings.analysis_epochs) * M < WORTH_TIMING and not planning:
         return {}
-    step = _timed_step(problem, settings)
+    step, compiling = _timed_step(problem, settings)
+    compiling *= LIKE_A_STEP
     times = {}
     if needed.train and settings.epochs:
         times["training"] = needed.train * step * settings.epochs * M
     if not needed.pairs and not needed.directions:
-        return times
-    product = _timed_product(problem, settings, needed)
+        return times | _rest(settings, compiling)
+    product, longer = _timed_product(problem, settings, needed)
     rate = _timed_projection(problem.dimension, record.chunk_steps(settings))
     if needed.solves:
         times["eigenpairs"] = needed.solves * _solve(problem.dimension, needed.pairs, product, rate)
@@ -64,7 +69,13 @@ def rough_times(
         times["recording"] = needed.records * period
     if needed.products:
         times["other products"] = needed.products * product
-    return times
+    return times | _rest(settings, compiling + LIKE_A_PRODUCT * longer)
+
+
+def _rest(settings: Settings, compiling: float) -> dict[str, float]:
+    """What is no training and no measurement."""
+    drawing = {"figures": FIGURES_SECONDS} if "figures" in settings.stages else {}
+    return {"compilation": compiling} | drawing
 
 
 def _solve(dimension: int, pairs: int, product: float, rate: float) -> float:
@@ -85,8 +96,8 @@ def _period(
     return steps * step + gradients + operations / rate
 
 
-def _timed_step(problem: Problem, settings: Settings) -> float:
-    """Seconds of one step of all networks, side by side."""
+def _timed_step(problem: Problem, settings: Settings) -> tuple[float, float]:
+    """Seconds of one step of all networks, side by side, and of compiling it."""
     optimizer = heavy_ball.heavy_ball(settings.learning_rate, settings.momentum)
     keys = jax.random.split(jax.random.key(settings.seed), settings.networks)
     states = ensemble.init(problem.init, optimizer, keys)
@@ -101,12 +112,13 @@ def _timed_step(problem: Problem, settings: Settings) -> float:
         return jax.vmap(one)(states)
 
     arguments = (states, schedule, problem.train)
-    jax.block_until_ready(run(*arguments))
-    return _seconds(lambda: run(*arguments)) / len(schedule.indices)
+    first, again = _seconds(lambda: run(*arguments)), _seconds(lambda: run(*arguments))
+    return again / len(schedule.indices), max(0.0, first - again)
 
 
-def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> float:
-    """Seconds of one Hessian product over all pictures, in blocks as the solve takes them.
+def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> tuple[float, float]:
+    """Seconds of one Hessian product over all pictures, in blocks as the solve takes them, and of
+    compiling it.
 
     Raises:
         MemoryError: what a block of products holds in between exceeds the memory.
@@ -119,7 +131,9 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> f
     )
     size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size
     block = jax.random.normal(jax.random.key(0), (size, problem.dimension))
+    start = time.perf_counter()
     program = lanczos.lowered(matvec, block).compile()
+    compiling = time.perf_counter() - start
     held, room = program.memory_analysis(), plan.device()
     free = room.available - plan.beside_products(problem, settings, needed)
     if held is not None and held.temp_size_in_bytes > free:
@@ -129,7 +143,8 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> f
             f"{plan.in_words(max(free, 0))} beside the rest: lower --microbatch_size"
         )
     jax.block_until_ready(program(matvec, block))
-    return _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
+    seconds = _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
+    return seconds, compiling
 
 
 def _timed_projection(dimension: int, chunk_steps: int) -> float:

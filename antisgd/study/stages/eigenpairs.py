@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from antisgd import data, hessian, lanczos, results
+from antisgd import data, display, hessian, lanczos, results
 from antisgd.study import interruption
 from antisgd.study.divergence import stability
 from antisgd.study.problem import Problem
@@ -146,16 +145,17 @@ class _Watch:
     def __init__(self, checkpoint: Checkpoint, asked: Callable[[], bool]):
         self.checkpoint, self.asked, self.saved = checkpoint, asked, time.monotonic()
         self.stage = "solve"
-        self.bar = tqdm(desc="eigenpairs", unit="product", mininterval=1)
+        self.bar = display.progress_bar("eigenpairs", "product")
 
     def __call__(self, state: lanczos.State, progress: lanczos.Progress) -> None:
         if progress.stage != self.stage:
             self.bar.close()
             self.stage = progress.stage
-            self.bar = tqdm(desc=f"eigenpairs, {self.stage}", unit="product", mininterval=1)
+            self.bar = display.progress_bar(f"eigenpairs, {self.stage}", "product")
         self.bar.total = progress.products + progress.remaining
-        self.bar.n = progress.products
-        self.bar.set_postfix_str(f"{progress.converged} of {progress.wanted} converged")
+        words = f"{progress.converged} of {progress.wanted} converged"
+        self.bar.set_postfix_str(words, refresh=False)
+        self.bar.update(progress.products - self.bar.n)
         stop = self.asked()
         if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.checkpoint.write(state)

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from tqdm import tqdm
 
-from antisgd import heavy_ball, objective, results, sampling, trajectory
+from antisgd import display, heavy_ball, objective, results, sampling, trajectory
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -135,7 +134,7 @@ def _run(
     state = jax.tree.map(jnp.asarray, state)
     record_epoch, anchor = _record_epoch(period), _anchor(period)
     words = f"recording {period.scheme}"
-    bar = tqdm(total=epochs, initial=max(int(done), 0), unit="epoch", desc=words)
+    bar = display.progress_bar(words, "epoch", epochs, max(int(done), 0))
     with interruption.postponed() as asked:
         for epoch in range(int(done) + 1, epochs + 1):
             if epoch > 0:

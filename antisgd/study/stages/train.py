@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from tqdm import tqdm
 
-from antisgd import ensemble, heavy_ball, results, sampling
+from antisgd import display, ensemble, heavy_ball, results, sampling
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -114,15 +113,17 @@ def _run_epochs(
     states, keys, swept = ensemble.over_devices(dealt)
     examples = ensemble.on_all_devices(problem.train, len(keys))
     steps, saved = -(-problem.num_examples // varied[0].batch_size), time.monotonic()
-    bar = tqdm(range(done, epochs), "training", epochs, initial=done, unit="epoch")
-    with interruption.postponed() as asked:
-        for epoch in bar:
+    bar = display.progress_bar("training", "epoch", epochs, done)
+    with interruption.postponed() as asked, bar:
+        for epoch in range(done, epochs):
             states, losses = run_epoch(states, keys, epoch, examples, *swept)
             curves[:, epoch] = evaluate(states.params)
             # The last update shows in the loss after it.
             followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
             check_finite(followed, epoch, steps, networks)
-            bar.set_postfix_str(_in_words(problem.curve_names, curves[0, epoch]))
+            words = _in_words(problem.curve_names, curves[0, epoch])
+            bar.set_postfix_str(words, refresh=False)
+            bar.update()
             ending = epoch == epochs - 1 or asked()
             if ending or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 results.write_checkpoint(checkpoint, (states, curves, epoch + 1))
