@@ -25,6 +25,16 @@
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
 """
 
+from typing import Any
+
+
+def provenance() -> dict[str, Any]:
+    """Command, date, versions, device and git commit of this process: what a bug report needs."""
+    from antisgd.results import provenance as of_this_process
+
+    return of_this_process()
+
+
 __all__ = [
     "averaging",
     "convolution",

@@ -32,6 +32,21 @@ def test_the_package_names_its_modules_and_loads_none_of_them():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_bug_report_can_say_where_it_comes_from():
+    told = antisgd.provenance()
+    assert told["versions"]["jax"] and told["python"] and told["device"]
+    template = (ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text()
+    assert "antisgd.provenance()" in template
+
+
+def test_version_and_citation_agree():
+    configured = configparser.ConfigParser()
+    configured.read(ROOT / "setup.cfg")
+    version = configured["metadata"]["version"]
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_name_exists_and_is_documented(name):
     module = importlib.import_module(name)

@@ -79,13 +79,13 @@ def test_without_submitit_the_remedy_is_named(tmp_path, monkeypatch):
         sweep.run_submitted([], sweep.Options(engine="local", sweep_dir=str(tmp_path)))
 
 
-def test_slurm_is_asked_for_gpus_partition_and_account():
+def test_slurm_is_asked_for_gpus_partition_and_account(tmp_path):
     submitit = pytest.importorskip("submitit")
     options = sweep.Options(engine="slurm", hours=2, gpus=4, partition="long", account="lab")
     asked = sweep.parameters(options)
     assert asked["timeout_min"] == 120 and asked["gpus_per_node"] == 4
     assert asked["slurm_partition"] == "long" and asked["slurm_account"] == "lab"
     # Submitit refuses names that it does not know.
-    submitit.AutoExecutor(folder="jobs", cluster="local").update_parameters(**asked)
+    submitit.AutoExecutor(folder=tmp_path, cluster="local").update_parameters(**asked)
     with pytest.raises(ValueError, match="--engine=slurm"):
         sweep.parameters(sweep.Options(engine="local", gpus=1))

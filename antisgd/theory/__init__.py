@@ -1,6 +1,7 @@
 """What correlated gradient noise does to the weights: closed forms, to the last digits.
 
 The noise laws (`noise`): what a sampling scheme does, as a value
+
     without_replacement(steps_per_epoch)      Eq. 2, the paper's epochs
     with_replacement(), independent_batches() white
     partial_last, drop_last, spanning_batches N not a multiple of S
@@ -8,6 +9,7 @@ The noise laws (`noise`): what a sampling scheme does, as a value
     autocorrelation(noise, lags)              r(h), Eq. 2
 
 What the weights do
+
     stationary_variances, correlation_time    Eq. 3 and 6, stable at any curvature
     crossover_eigenvalue, max_correlation_time   λ_cross and τ_SGD, Eq. 9 and 109
     crossover_function                        the uniform form Φ
@@ -19,21 +21,26 @@ What the weights do
     fluctuation_split, velocity_autocovariance   the relation that holds for any loss; Eq. 3's sums
 
 Away from the stationary state
+
     decay_variances                           along a learning-rate schedule
     relaxed_window_variances                  windows whose noise-free path was subtracted
 
 Where the loss is no parabola
+
     self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
     anharmonic_variance                       one direction whose loss is known as a function
 
 Designing the noise
+
     correlation_response, loss_fluctuation_slope   derivatives in each correlation r(h)
 
 Noise that depends on the weights
+
     random_curvature_moments                  examples that are quadratics of their own
     implicit_regulariser, epoch_drift         where reshuffling moves the mean
 
 Other optimisers (`linear`)
+
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
     frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
