@@ -135,10 +135,11 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     assert "min, compilation 22 s, figures 20 s)" in timing.text(times)
     for name in ("training.npz", "validity_with_replacement.npz", "density.npz"):
         results.write_arrays(tmp_path / name)
-    results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz")
+    anchors = {"steps": np.arange(21)}
+    results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz", **anchors)
     results.write_arrays(tmp_path / "eigenpairs.npz", values=np.ones(K))
     assert rough() == {"recording": pytest.approx(period)} | rest
-    results.write_arrays(tmp_path / "trajectory_without_replacement" / "anchors.npz")
+    results.write_arrays(tmp_path / "trajectory_without_replacement" / "anchors.npz", **anchors)
     assert rough() == {} and timing.text({}) == ""
     more = rough(dataclasses.replace(PAPER, eigenpairs=K + 1, stages=table.names()[:-1]))
     assert more.keys() == {"eigenpairs", "recording", "compilation"}
@@ -161,7 +162,7 @@ def test_the_plan_goes_by_the_table_of_stages(stage, tmp_path):
     assert without.solves == (stage.name != "eigenpairs")
     assert without.records == 2 * (stage.name != "analysis")
     held = tmp_path / stage.file.replace("*", "without_replacement")
-    results.write_arrays(held, values=np.ones(K))
+    results.write_arrays(held, values=np.ones(K), steps=np.arange(21))
     assert stage.done(tmp_path)
     left = work(tmp_path)
     assert everything.products - left.products == stage.products

@@ -116,6 +116,24 @@ def test_stage_by_stage_gives_the_bits_of_one_run(finished, tmp_path):
     tiny.same_arrays(finished, folder)
 
 
+def test_a_longer_period_is_recorded_anew_to_the_bits_of_a_long_one(finished, tmp_path):
+    """Network and eigenpairs stay; the curvature along the period is that of its new places."""
+    folder = shutil.copytree(finished, tmp_path / "longer")
+    longer = {"analysis_epochs": 6, "stages": ("analysis", "validity")}
+    with pytest.raises(ValueError, match="analysis_epochs 3 then, 2 now"):
+        run(folder, analysis_epochs=2)
+    run(folder, **longer)
+    held = tiny.arrays_of(folder)
+    assert held["trajectory_with_replacement/noise.npy:"].shape == (60, 6)
+    assert held["validity_with_replacement.npz:epochs"][-1] == 6
+    shutil.rmtree(folder / "trajectory_with_replacement")
+    (folder / "validity_with_replacement.npz").unlink()
+    run(folder, **longer)
+    tiny.same_arrays(held, folder)
+    noise = "trajectory_without_replacement/noise.npy:"
+    np.testing.assert_allclose(held[noise][:30], tiny.arrays_of(finished)[noise], atol=1e-6)
+
+
 def test_more_eigenpairs_extend_the_solve_and_record_anew(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "grown")
     (folder / "density.npz").unlink()

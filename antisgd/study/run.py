@@ -83,7 +83,7 @@ def run(
         KeyboardInterrupt: stopped, after a checkpoint.
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
-    grown = ("eigenpairs", "analysis_seeds")
+    grown = ("eigenpairs", "analysis_seeds", "analysis_epochs")
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -122,8 +122,9 @@ def measure(
         state = heavy_ball.init(optimizer, state)
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     start = {"measured_from": data.fingerprint(state)}
+    grown = ("eigenpairs", "analysis_epochs")
     trained = train.Trained(jax.tree.map(lambda leaf: leaf[None], state), {})
-    opened = preflight.opened(problem, settings, place, may_grow=("eigenpairs",), config=start)
+    opened = preflight.opened(problem, settings, place, may_grow=grown, config=start)
     with opened as inside:
         if inside is not None:
             _analysed(problem, settings, trained, inside, presentation or Presentation())

@@ -58,7 +58,9 @@ def work(settings: Settings, place: Place) -> Work:
     solve, record_too = "eigenpairs" in settings.stages, "analysis" in settings.stages
     pairs = settings.eigenpairs * bool(places) * (solve or record_too)
     solves = solve * sum(_unsolved(one / "eigenpairs.npz", settings, place) for one in places)
-    unrecorded = sum(bool(solves) or place.missing(one / "anchors.npz") for one in periods)
+    unrecorded = sum(
+        bool(solves) or _unrecorded(one / "anchors.npz", settings, place) for one in periods
+    )
     return Work(
         pairs=pairs,
         directions=pairs * record_too,
@@ -77,6 +79,12 @@ def work(settings: Settings, place: Place) -> Work:
 
 def _unsolved(path: Path, settings: Settings, place: Place) -> bool:
     return place.missing(path) or len(results.read_arrays(path)["values"]) < settings.eigenpairs
+
+
+def _unrecorded(path: Path, settings: Settings, place: Place) -> bool:
+    """Whether a period is still to be recorded, or anew because it is to be longer."""
+    anchors = settings.analysis_epochs + 1
+    return place.missing(path) or len(results.read_arrays(path).get("steps", ())) < anchors
 
 
 def refuse(problem: Problem, settings: Settings, needed: Work, folder: Path) -> None:

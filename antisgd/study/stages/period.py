@@ -89,7 +89,8 @@ def open_files(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[s
     paths = {name: folder / f"{name}.npy" for name in names}
     if not all(results.holds(path, shape) for path in paths.values()):
         if (folder / "checkpoint.npz").exists():
-            _log.warning("%s is recorded anew, along %d directions", folder.name, shape[1])
+            words = "%s is recorded anew, %d steps along %d directions"
+            _log.warning(words, folder.name, *shape)
         for name in ("checkpoint.npz", "checkpoint_within.npz"):
             (folder / name).unlink(missing_ok=True)
     return {name: results.open_recording(path, shape) for name, path in paths.items()}

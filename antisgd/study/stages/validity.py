@@ -12,7 +12,7 @@ from antisgd import hessian, results, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
-from antisgd.study.stages.period import Recording
+from antisgd.study.stages.period import Recording, kept_epochs
 
 __all__ = ["DIRECTIONS", "PathCurvature", "path_curvature"]
 
@@ -65,7 +65,9 @@ def path_curvature(
     chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
     if not np.any(recorded.kept):
         return None
-    if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
+    made_of = {"index": chosen, "epochs": kept_epochs(settings.analysis_epochs)}
+    held = results.read_arrays(path) if path.exists() else {}
+    if not all(np.array_equal(held.get(name), of) for name, of in made_of.items()):
         flat, restore = ravel_pytree(recorded.final)
         found = [
             _curvatures(
@@ -73,7 +75,7 @@ def path_curvature(
             )
             for weights in recorded.kept
         ]
-        results.write_arrays(path, index=chosen, curvature=np.array(found))
+        results.write_arrays(path, **made_of, curvature=np.array(found))
     curvature = results.read_arrays(path)["curvature"]
     mean = np.mean([eigenvalues[chosen], *curvature], axis=0)
     conditions = conditions_of(problem.num_examples, settings)
