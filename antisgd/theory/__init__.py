@@ -42,6 +42,7 @@ Noise that depends on the weights
 Other optimisers (`linear`)
 
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
+    linear_window_variances                   the same as window_variances, of any of them
     frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
@@ -62,6 +63,7 @@ from antisgd.theory.linear import (
     stationary_covariance,
     with_weight_average,
 )
+from antisgd.theory.linear_windows import linear_window_variances
 from antisgd.theory.noise import (
     Noise,
     anti_pgd,
@@ -141,6 +143,7 @@ __all__ = [
     "from_optax",
     "frozen_from_optax",
     "heavy_ball_system",
+    "linear_window_variances",
     "implicit_regulariser",
     "independent_batches",
     "loss_fluctuation",

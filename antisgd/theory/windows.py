@@ -19,7 +19,10 @@ from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
 
-__all__ = ["WindowVariances", "boundary_moments", "window_arguments", "window_variances"]
+__all__ = [
+    "DRIFTS", "WindowVariances", "boundary_moments", "removed", "window_arguments",
+    "window_variances",
+]  # fmt: skip
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
@@ -171,7 +174,7 @@ def _aligned(
         rates = jnp.asarray(a)
         first = _boundary_state(rates, beta, epoch_chain(start))
         final, squares = _propagate(rates, beta, epoch_chain(noise), num_steps, first)
-        return _removed(np.asarray(final), np.asarray(squares), num_steps, drift)
+        return removed(np.asarray(final), np.asarray(squares), num_steps, drift)
 
 
 def boundary_moments(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
@@ -247,7 +250,7 @@ def _response(weight: jax.Array, k: jax.Array) -> jax.Array:
     return jnp.stack([-one, -one, weight, 0 * one, -one, -k * one])
 
 
-def _removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str):
+def removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str):
     """Expected sample variances of weight and velocity from the moments of a window."""
     T, P = num_steps, num_steps + 1
     xx, xs, xt = final[:, _X, _X], final[:, _X, _SUM], final[:, _X, _MOMENT]
