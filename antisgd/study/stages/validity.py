@@ -67,7 +67,7 @@ def path_curvature(
         return None
     made_of = {"index": chosen, "epochs": kept_epochs(settings.analysis_epochs)}
     held = results.read_arrays(path) if path.exists() else {}
-    if not all(np.array_equal(held.get(name), of) for name, of in made_of.items()):
+    if not all(name in held and np.array_equal(held[name], of) for name, of in made_of.items()):
         flat, restore = ravel_pytree(recorded.final)
         found = [
             _curvatures(
