@@ -189,6 +189,7 @@ def test_fifty_pairs_of_a_torch_module():
         assert np.abs(pairs.values - other).max() < 1e-5 * exact[0]
 
 
+@pytest.mark.slow
 def test_a_report_of_a_torch_module(tmp_path, monkeypatch):
     """The folder of a study; its eigenvalues are those of PyTorch's own dense float64 Hessian."""
     monkeypatch.chdir(tmp_path)
