@@ -291,11 +291,16 @@ class Normalised(nn.Module):
 variables = Normalised().init(jax.random.key(9), inputs)
 print(leading(make_loss(Normalised().apply), variables, examples))
 
+
 # %%
-training = {"training": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(0)}}
+def while_training(variables, x):
+    """Statistics of the batch, and dropout."""
+    keys = {"dropout": jax.random.key(0)}
+    return Normalised().apply(variables, x, training=True, mutable=["batch_stats"], rngs=keys)[0]
+
+
 try:
-    predict = lambda variables, x: Normalised().apply(variables, x, **training)[0]
-    leading(make_loss(predict), variables, examples)
+    leading(make_loss(while_training), variables, examples)
 except ValueError as refused:
     print(refused)
 
