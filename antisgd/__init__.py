@@ -10,6 +10,7 @@
     pretrained   trained networks that come with the package
     hessian      Hessian-vector products over all the data
     lanczos      a matvec to certified leading eigenpairs
+    pytorch      a loss written in PyTorch, for all that takes a loss
     trajectory   weights, velocities and gradient noise along directions
     statistics   variances, correlation times, autocorrelations, fits
     fluctuations is a window stationary? the fluctuation relation, τ from velocities
@@ -51,6 +52,7 @@ __all__ = [
     "objective",
     "plotting",
     "pretrained",
+    "pytorch",
     "relaxation",
     "renormalisation",
     "results",

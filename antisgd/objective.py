@@ -35,32 +35,34 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     float32 keeps four digits of a gradient and of a curvature. Here the small 1 − p_y is a sum.
 
     Args:
-        logits: [n, classes], two classes or more.
-        labels: int [n], from 0 to classes − 1.
+        logits: [n, classes], two classes or more; or [n, …, classes], such as of the tokens of n
+            sequences.
+        labels: int [n] or [n, …], from 0 to classes − 1.
 
     Returns:
-        [n], nats, float32 at least; NaN for a traced label outside the classes.
+        [n] or [n, …], nats, float32 at least; NaN for a traced label outside the classes.
 
     Raises:
         ValueError: other shapes, labels that are no integers, or one outside the classes.
     """
     labels = _checked_labels(logits, labels)
     logits = division.widened(logits)
-    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    is_own = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None] == labels[:, None]
+    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)
+    places = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    is_own = places == labels[..., None]
     others = jnp.where(is_own, -jnp.inf, logits - own)
     return jnp.logaddexp(jax.nn.logsumexp(others, axis=-1), 0)
 
 
 def _checked_labels(logits: jax.Array, labels: jax.Array) -> jax.Array:
     given, labels = labels, jnp.asarray(labels)
-    fits = logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind in "iu"
-    if not fits or logits.shape[1] < 2:
+    fits = logits.ndim > 1 and labels.shape == logits.shape[:-1] and labels.dtype.kind in "iu"
+    if not fits or logits.shape[-1] < 2:
         raise ValueError(
             "the cross-entropy needs logits [n, classes] of two classes or more and integer "
             f"labels [n], not {list(logits.shape)} and {labels.dtype}{list(labels.shape)}"
         )
-    classes = logits.shape[1]
+    classes = logits.shape[-1]
     if not inputs.traced(given) and labels.size:
         # As an array of NumPy: within a traced function JAX would trace even what is known.
         known = np.asarray(given)

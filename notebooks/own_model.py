@@ -16,9 +16,10 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/antisgd/blob/main/notebooks/own_model.ipynb)
 #
 # From a loss to measured and predicted correlation times, for a model written in flax, in plain
-# JAX, and as a callable pytree like equinox's, and for a small transformer. `antisgd` asks one
-# thing of a model: `loss(params, examples, weights)`, a weighted mean over the examples, with
-# params any pytree. Under three minutes on a CPU.
+# JAX, and as a callable pytree like equinox's, and for a small transformer; then the curvature of
+# networks with batch normalisation and dropout, in flax.linen and flax.nnx, and of batches that
+# are dictionaries. `antisgd` asks one thing of a model: `loss(params, examples, weights)`, a
+# weighted mean over the examples, with params any pytree. Under three minutes on a CPU.
 
 # %%
 import subprocess
@@ -36,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from flax import nnx
 
 from antisgd import (
     heavy_ball,
@@ -256,3 +258,111 @@ plt.xlabel("Hessian eigenvalue λ (dashed: λ_cross)")
 plt.ylabel("correlation time (update steps)")
 plt.legend()
 plt.show()
+
+# %% [markdown]
+# ## Batch normalisation and dropout, in flax.linen
+# The Hessian is of the function that the network computes when it predicts: statistics frozen,
+# dropout off. `batch_stats` beside `params` are no directions. A loss in training mode depends on
+# which examples come together; it is no mean over examples and is refused.
+
+
+# %%
+def leading(loss, params, data, weights=None):
+    """The ten largest Hessian eigenvalues, certified."""
+    matvec = hessian.hessian_vector_product(
+        loss, params, data, microbatch_size=500, weights=weights
+    )
+    size = hessian.ravel_subset(params)[0].size
+    found = lanczos.leading_eigenpairs(matvec, size, 10, key=jax.random.key(8))
+    print(f"{found.certificate.converged} of 10 converged among {size} weights:")
+    return np.round(found.values, 4)
+
+
+class Normalised(nn.Module):
+    """Batch normalisation and dropout."""
+
+    @nn.compact
+    def __call__(self, x, training=False):
+        x = nn.BatchNorm(use_running_average=not training)(nn.Dense(8)(x))
+        x = nn.Dropout(0.2, deterministic=not training)(nn.tanh(x))
+        return nn.Dense(1)(x)[:, 0]
+
+
+variables = Normalised().init(jax.random.key(9), inputs)
+print(leading(make_loss(Normalised().apply), variables, examples))
+
+
+# %%
+def while_training(variables, x):
+    """Statistics of the batch, and dropout."""
+    keys = {"dropout": jax.random.key(0)}
+    return Normalised().apply(variables, x, training=True, mutable=["batch_stats"], rngs=keys)[0]
+
+
+try:
+    leading(make_loss(while_training), variables, examples)
+except ValueError as refused:
+    print(refused)
+
+# %% [markdown]
+# ## The same in flax.nnx
+# `eval()` freezes and switches off; `nnx.split` sets the weights apart from statistics and keys.
+
+
+# %%
+class Module(nnx.Module):
+    """Batch normalisation and dropout."""
+
+    def __init__(self, rngs):
+        self.first, self.last = nnx.Linear(8, 8, rngs=rngs), nnx.Linear(8, 1, rngs=rngs)
+        self.norm, self.dropout = nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(nnx.tanh(self.norm(self.first(x)))))[:, 0]
+
+
+module = Module(nnx.Rngs(0))
+module.eval()
+graph, params, rest = nnx.split(module, nnx.Param, ...)
+print(leading(make_loss(lambda params, x: nnx.merge(graph, params, rest)(x)), params, examples))
+
+# %% [markdown]
+# ## Batches that are dictionaries, and a transformer in flax
+# Sequences of different lengths, padded, as a tokenizer gives them. The mean over all tokens of a
+# batch is no mean over examples, since a sequence's share depends on the others' lengths; the mean
+# over its own tokens is, and `weights=` lets it count by their number.
+
+
+# %%
+class Transformer(nn.Module):
+    """One block: the attention leaves padded places out."""
+
+    @nn.compact
+    def __call__(self, input_ids, attention_mask):
+        x = nn.Embed(SYMBOLS, WIDTH)(input_ids) + nn.Embed(LENGTH, WIDTH)(jnp.arange(LENGTH))
+        mask = nn.make_attention_mask(jnp.ones_like(attention_mask), attention_mask)
+        x = x + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(x), mask=mask)
+        return nn.Dense(SYMBOLS)(nn.gelu(nn.Dense(2 * WIDTH)(nn.LayerNorm()(x))))
+
+
+def token_loss(params, batch, weights):
+    """Mean over sequences of the mean over each one's tokens; a label of -100 is none."""
+    used = batch["labels"] != -100
+    logits = Transformer().apply(params, batch["input_ids"], batch["attention_mask"])
+    losses = objective.cross_entropy(logits, jnp.where(used, batch["labels"], 0)) * used
+    return jnp.sum(weights * losses.sum(1) / used.sum(1)) / jnp.sum(weights)
+
+
+lengths = jax.random.randint(jax.random.key(10), (N, 1), 2, LENGTH + 1)
+mask = (jnp.arange(LENGTH) < lengths).astype(jnp.int32)
+labels = jnp.where(mask == 1, (tokens + tokens[:, :1]) % SYMBOLS, -100)
+batch = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+weights = Transformer().init(jax.random.key(11), tokens, mask)
+print(leading(token_loss, weights, batch, weights=mask.sum(1)))
+
+# %% [markdown]
+# ## Elsewhere
+# Pages with at most 25 lines each: [Equinox](../docs/howto/equinox.md),
+# [Haiku](../docs/howto/haiku.md), [PyTorch, 50 certified pairs](../docs/howto/torch_eigenpairs.md),
+# [PyTorch, the whole report](../docs/howto/torch_report.md), and
+# [SciPy's LinearOperator, in and out](../docs/howto/scipy.md).

@@ -70,6 +70,7 @@ ONLY_IN = {
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},
     "flax": {"models"},
+    "torch": {"pytorch"},
     "absl": {"study.cli"},
 }
 WRITES = {

@@ -94,3 +94,14 @@ def test_derivatives_of_the_cross_entropy_keep_their_digits_at_any_confidence(ma
     for found, exact in ((jax.grad(alone), gradient), (jax.hessian(alone), hessian)):
         error = np.abs(np.asarray(found(logits), np.float64) - exact).max()
         assert error <= tolerance * np.abs(exact).max()
+
+
+def test_the_cross_entropy_of_tokens_is_that_of_each_alone():
+    """Any leading axes, to the bit; a label too few or beyond the classes is refused as ever."""
+    logits = jax.random.normal(jax.random.key(0), (5, 7, 4))
+    labels = jax.random.randint(jax.random.key(1), (5, 7), 0, 4)
+    flat = objective.cross_entropy(logits.reshape(-1, 4), labels.reshape(-1))
+    np.testing.assert_array_equal(objective.cross_entropy(logits, labels).reshape(-1), flat)
+    for wrong, message in ((labels[:, :6], "integer labels"), (labels + 1, "from 1 to 4")):
+        with pytest.raises(ValueError, match=message):
+            objective.cross_entropy(logits, wrong)

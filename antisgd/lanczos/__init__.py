@@ -7,8 +7,9 @@ for those who own the loop. The solver knows no network and writes no files.
 from antisgd.lanczos.basis import segments
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.density import SpectralDensity, spectral_density
-from antisgd.lanczos.iteration import extend, init, lowered, restart
+from antisgd.lanczos.iteration import extend, init, restart
 from antisgd.lanczos.memory import MemoryPlan, memory_plan
+from antisgd.lanczos.products import linear_operator, lowered
 from antisgd.lanczos.projection import Ritz, State, ritz
 from antisgd.lanczos.solver import Eigenpairs, Progress, leading_eigenpairs
 
@@ -23,6 +24,7 @@ __all__ = [
     "extend",
     "init",
     "leading_eigenpairs",
+    "linear_operator",
     "lowered",
     "memory_plan",
     "restart",

@@ -10,8 +10,9 @@ from jax import Array
 
 from antisgd import inputs
 from antisgd.lanczos import basis as storage
+from antisgd.lanczos.projection import State
 
-__all__ = ["check_matvec", "number_type", "start_rows"]
+__all__ = ["check_limits", "check_matvec", "number_type", "start_rows"]
 
 
 def number_type(dtype: Any) -> Any:
@@ -49,6 +50,18 @@ def check_matvec(matvec: Callable[[Array], Array], vector: jax.ShapeDtypeStruct)
         )
     if (image.shape, image.dtype) != (vector.shape, vector.dtype):
         raise ValueError(f"the matvec maps {shown} to {image.dtype}{list(image.shape)}")
+
+
+def check_limits(
+    state: State, dimension: int, max_products: int | None, probe_products: int
+) -> None:
+    """Refuses a state of another solve and numbers of products that are none."""
+    inputs.count("probe_products", probe_products, 0)
+    if max_products is not None:
+        inputs.count("max_products", max_products)
+    held = storage.usable(state.basis)[0].shape[1]
+    if held != dimension:
+        raise ValueError(f"the state is of a solve in {held} dimensions, not {dimension}")
 
 
 def start_rows(start: Any, dimension: int, dtype: Any) -> Array:

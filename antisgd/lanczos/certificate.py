@@ -1,6 +1,5 @@
 """What a solve is worth: true residuals, orthogonality, rounding noise, and missed pairs."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +10,8 @@ from jax import Array
 
 from antisgd import display
 from antisgd.lanczos import basis as storage
-from antisgd.lanczos.iteration import Matvec, advance, apply, init
+from antisgd.lanczos.iteration import advance, init
+from antisgd.lanczos.products import Product
 from antisgd.lanczos.projection import State
 
 __all__ = [
@@ -26,8 +26,6 @@ __all__ = [
 
 # Random combinations of all vectors whose products estimate the residuals of all pairs.
 COMBINATIONS = 8
-
-Product = Callable[[Array], Array]
 
 _matmul = partial(jnp.matmul, precision="highest")
 
@@ -60,14 +58,14 @@ class Certificate(NamedTuple):
         return display.described(self)
 
 
-def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
-    """Rounding noise of the matvec: how A(x/3)·3 differs from A x, per product, rows x [r, d].
+def measure_noise(product: Product, vectors: Array, block_size: int) -> float:
+    """Rounding noise of a product: how A(x/3)·3 differs from A x, per product, rows x [r, d].
 
     The two products round differently throughout, so their difference is √2 times the noise of
     one, on a deterministic machine and at any precision of the matrix products.
     """
     count = vectors.shape[0]
-    both = _images(matvec, jnp.concatenate([vectors, vectors / 3]), block_size)
+    both = _images(product, jnp.concatenate([vectors, vectors / 3]), block_size)
     peak = float(jnp.max(jnp.abs(both), initial=0))
     factor = storage.power_of_two(peak)
     both = both * factor
@@ -117,7 +115,6 @@ def orthogonality(vectors: Array) -> Array:
 
 
 def probe(
-    matvec: Matvec,
     product: Product,
     vectors: Array,
     elsewhere: float,
@@ -129,8 +126,7 @@ def probe(
     """A short Lanczos run from random vectors on the operator without the pairs found.
 
     Args:
-        matvec: of one vector.
-        product: the same of a block, [b, d] -> [b, d].
+        product: of a block of vectors with the matrix, [b, d] -> [b, d].
         vectors: rows [k, d] to deflate: their eigenvalues become `elsewhere`.
         elsewhere: a value that nobody wants.
         key: of the start.
@@ -145,7 +141,7 @@ def probe(
         inside, rest = _split(vectors, block)
         return _join(vectors, elsewhere, inside, product(rest))
 
-    state = init(matvec, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
+    state = init(None, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
     while state.products < min(products, dimension - k):
         state = advance(deflated, state)
     return state
@@ -174,12 +170,12 @@ def _join(vectors: Array, elsewhere: float, inside: Array, image: Array) -> Arra
     return image + _matmul((elsewhere * inside - _matmul(vectors, image.T)).T, vectors)
 
 
-def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
+def _images(product: Product, rows: Array, block_size: int) -> Array:
     """Products of rows [r, d], a block at a time, always of the one compiled size."""
     count = rows.shape[0]
     rows = jnp.pad(rows, ((0, -count % block_size), (0, 0)))
     blocks = rows.reshape(-1, block_size, rows.shape[1])
-    return jnp.concatenate([apply(matvec, block) for block in blocks])[:count]
+    return jnp.concatenate([product(block) for block in blocks])[:count]
 
 
 def _error_norms(

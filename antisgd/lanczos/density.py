@@ -7,7 +7,8 @@ import numpy as np
 from jax import Array
 
 from antisgd import display, inputs
-from antisgd.lanczos.iteration import Matvec, extend, init
+from antisgd.lanczos.iteration import advance, init
+from antisgd.lanczos.products import Matvec, blocks
 from antisgd.lanczos.projection import multiplied, ritz
 
 __all__ = ["SpectralDensity", "spectral_density"]
@@ -34,10 +35,11 @@ class SpectralDensity(NamedTuple):
 
 
 def spectral_density(
-    matvec: Matvec,
-    dimension: int,
+    matvec: Matvec | None = None,
+    dimension: int | None = None,
     *,
     key: Array,
+    product: Any = None,
     num_probes: int = 8,
     num_steps: int = 64,
     dtype: Any = None,
@@ -50,8 +52,7 @@ def spectral_density(
     how many eigenvalues lie above c, which tells what k costs before it is paid for.
 
     Args:
-        matvec: symmetric, [d] -> [d].
-        dimension: d.
+        matvec, dimension, product: as for `leading_eigenpairs`.
         key: of the random vectors.
         num_probes: independent vectors; the error falls with its root.
         num_steps: nodes of each rule, at most d.
@@ -60,17 +61,15 @@ def spectral_density(
     Raises:
         ValueError, FloatingPointError: as for `leading_eigenpairs`.
     """
-    dimension, num_probes = (
-        inputs.count("dimension", dimension),
-        inputs.count("num_probes", num_probes),
-    )
+    multiply, dimension = blocks(matvec, product, dimension)
+    num_probes = inputs.count("num_probes", num_probes)
     num_steps = min(inputs.count("num_steps", num_steps), dimension)
     key = inputs.random_key(key)
     rules = []
     for probe_key in jax.random.split(key, num_probes):
         state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype)
         while multiplied(state) < num_steps:
-            state = extend(matvec, state)
+            state = advance(multiply, state)
         pairs = ritz(state, "largest", num_steps)
         rules.append((pairs.values, pairs.coefficients[0] ** 2))
     nodes, weights = (np.stack(part) for part in zip(*rules, strict=True))

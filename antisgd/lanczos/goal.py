@@ -5,9 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from antisgd import inputs
-from antisgd.lanczos.projection import ORDERS, Ritz, State
+from antisgd.lanczos.projection import ORDERS, Ritz, State, multiplied
 
-__all__ = ["Goal", "Verdict", "allowed", "beyond_last", "judge", "make_goal", "unwanted"]
+__all__ = [
+    "Goal", "Verdict", "allowed", "beyond_last", "check_due", "judge", "make_goal", "unwanted",
+]  # fmt: skip
 
 
 class Goal(NamedTuple):
@@ -65,6 +67,25 @@ def judge(pairs: Ritz, goal: Goal, state: State) -> Verdict:
             surely = ~_on_side(pairs.values, goal.which, goal.threshold, pairs.bounds)
             settled = bool(good[wanted] or surely[wanted])
     return Verdict(wanted, int(good[:wanted].sum()), bool(settled and good[:wanted].all()))
+
+
+def check_due(state: State, k: int) -> bool:
+    """Whether a look at the Ritz pairs, some m³ operations, is worth it; the state alone decides.
+
+    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted;
+    with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
+    """
+    m = multiplied(state)
+    if m < min(k + state.block_size, state.basis[0].shape[1]):
+        return False
+    if not len(state.history):
+        return True
+    last, converged = state.history[-1]
+    if state.products == last:
+        return True
+    pause = max(min(m // 32, m**2 // 2**15), m**2 // 2**17)
+    pause = max(state.block_size, pause, (k - converged) // 2)
+    return bool(state.products >= last + pause * (converged >= 0))
 
 
 def beyond_last(found: np.ndarray, values: np.ndarray, goal: Goal, state: State) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Block Lanczos as pure functions over a plain state: `init`, `extend`, `restart`, `inject`."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,23 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 
 from antisgd import inputs
 from antisgd.lanczos import arguments
 from antisgd.lanczos import basis as storage
+from antisgd.lanczos.products import Matvec, Product, blocks
 from antisgd.lanczos.projection import State, expected_products, multiplied, projected, ritz
 
-__all__ = ["Matvec", "advance", "apply", "extend", "init", "inject", "lowered", "restart"]
-
-Matvec = Callable[[Array], Array]
+__all__ = ["advance", "extend", "init", "inject", "restart"]
 
 # Products rounded to 8 bits stay below this, a loss with randomness in it does not.
 _ASYMMETRY_ALLOWED = 1e-2
 
 
 def init(
-    matvec: Matvec,
+    matvec: Matvec | None,
     dimension: int,
     *,
     key: Array,
@@ -35,7 +32,7 @@ def init(
     """A solve before its first product, from random vectors or given ones.
 
     Args:
-        matvec: symmetric, [d] -> [d].
+        matvec: symmetric, [d] -> [d]; None where products are eager.
         dimension: d.
         key: of all random vectors of the solve.
         block_size: vectors multiplied at a time, at most d of them.
@@ -49,7 +46,8 @@ def init(
     block_size = inputs.count("block_size", block_size)
     key = inputs.random_key(key)
     number_type = arguments.number_type(dtype)
-    arguments.check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
+    if matvec is not None:
+        arguments.check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
     state = State(
         basis=storage.empty(dimension, number_type),
         size=0,
@@ -70,7 +68,7 @@ def init(
     return _top_up(state)
 
 
-def extend(matvec: Matvec, state: State) -> State:
+def extend(matvec: Matvec | None, state: State, *, product: Any = None) -> State:
     """Multiply the next block of basis vectors and append what is new (beyond the paper).
 
     A Q = V T + R by two Gram–Schmidt passes against the whole basis V; the rows of R, made
@@ -78,14 +76,19 @@ def extend(matvec: Matvec, state: State) -> State:
     block of dependent vectors) are replaced by random ones, which also finds further copies of
     an eigenvalue. The basis buffers of the state given are used up.
 
+    Args:
+        matvec: symmetric, [d] -> [d]; None with a product.
+        state: from `init` or the last call.
+        product: as for `leading_eigenpairs`.
+
     Raises:
         FloatingPointError: a product is not finite; the message names it.
         ValueError: the products show that the matvec is not symmetric.
     """
-    return advance(partial(apply, matvec), state)
+    return advance(blocks(matvec, product, state.basis[0].shape[1])[0], state)
 
 
-def advance(product: Callable[[Array], Array], state: State) -> State:
+def advance(product: Product, state: State) -> State:
     """`extend` for a product of whole blocks [b, d] -> [b, d]."""
     m, size = multiplied(state), int(state.size)
     count = min(int(state.block_size), size - m)
@@ -150,23 +153,6 @@ def inject(state: State, directions: Array) -> State:
     return state._replace(
         basis=storage.append(state.basis, int(state.size), rows), size=int(state.size) + len(rows)
     )
-
-
-def apply(matvec: Matvec, block: Array) -> Array:
-    """The products of the rows of block [b, d], at once."""
-    return _apply(matvec if isinstance(matvec, Partial) else Partial(matvec), block)
-
-
-def lowered(matvec: Partial, block: Array) -> Any:
-    """The program of such a product before it is compiled, to ask for its memory and to time it."""
-    return _apply.lower(matvec, block)
-
-
-@jax.jit
-def _apply(matvec: Partial, block: Array) -> Array:
-    if block.shape[0] == 1:
-        return matvec(block[0])[None]
-    return jax.vmap(matvec)(block)
 
 
 def _asymmetry(state: State, found: np.ndarray, scale: float) -> float:

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from jax import Array
 
-from antisgd.lanczos.certificate import Product
-from antisgd.lanczos.iteration import Matvec, apply
 from antisgd.lanczos.memory import VECTORS_A_PAIR
+from antisgd.lanczos.products import Product
 from antisgd.lanczos.projection import State, multiplied
 
 __all__ = ["Callback", "Progress", "estimate", "watched"]
@@ -47,14 +46,14 @@ def estimate(state: State, k: int) -> Progress:
 
 
 def watched(
-    matvec: Matvec, state: State, k: int, stage: str, total: int, callback: Callback | None
+    product: Product, state: State, k: int, stage: str, total: int, callback: Callback | None
 ) -> Product:
     """The product of a block [b, d], with a word to the callback after each of `total`."""
     done = 0
 
-    def product(block: Array) -> Array:
+    def counted(block: Array) -> Array:
         nonlocal done
-        image = apply(matvec, block)
+        image = product(block)
         done += len(block)
         if callback is not None:
             progress = estimate(state, k)
@@ -62,4 +61,4 @@ def watched(
             callback(state, progress._replace(products=done, remaining=remaining, stage=stage))
         return image
 
-    return product
+    return counted

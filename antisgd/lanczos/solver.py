@@ -11,10 +11,21 @@ from jax import Array
 from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos import certificate as certify
+from antisgd.lanczos.arguments import check_limits
 from antisgd.lanczos.certificate import Certificate
-from antisgd.lanczos.goal import Goal, Verdict, allowed, beyond_last, judge, make_goal, unwanted
-from antisgd.lanczos.iteration import Matvec, extend, init, inject, restart
+from antisgd.lanczos.goal import (
+    Goal,
+    Verdict,
+    allowed,
+    beyond_last,
+    check_due,
+    judge,
+    make_goal,
+    unwanted,
+)
+from antisgd.lanczos.iteration import advance, init, inject, restart
 from antisgd.lanczos.memory import capacity_of, default_block_size
+from antisgd.lanczos.products import Matvec, Product, blocks
 from antisgd.lanczos.progress import Callback, Progress, estimate, watched
 from antisgd.lanczos.projection import Ritz, State, multiplied, ritz
 
@@ -42,11 +53,12 @@ class Eigenpairs(NamedTuple):
 
 
 def leading_eigenpairs(
-    matvec: Matvec,
-    dimension: int,
-    k: int,
+    matvec: Matvec | None = None,
+    dimension: int | None = None,
+    k: int = 0,
     *,
     key: Array,
+    product: Any = None,
     which: str = "largest",
     threshold: float | None = None,
     tolerance: float = 1e-3,
@@ -67,10 +79,16 @@ def leading_eigenpairs(
     Pairs that are not converged are marked and warned of.
 
     Args:
-        matvec: symmetric, [d] -> [d], JAX-traceable; `jax.tree_util.Partial`s compile once.
-        dimension: d.
+        matvec: symmetric, [d] -> [d], JAX-traceable; `jax.tree_util.Partial`s compile once. None
+            with a product.
+        dimension: d; a LinearOperator knows its own.
         k: number of pairs, at most d; with a threshold, at most so many.
         key: of all random vectors.
+        product: in the place of matvec, an eager map of a block of rows, [b, d] -> [b, d], such as
+            PyTorch's: it is handed a NumPy array (where JAX lies on an accelerator JAX's array
+            there) and returns anything of the same shape that has DLPack or is like an array;
+            more digits than the basis has are rounded away. Or a
+            `scipy.sparse.linalg.LinearOperator`.
         which: 'largest' or 'smallest' algebraic, 'magnitude', or 'both' ends.
         threshold: stop at the eigenvalues beyond this: below it for 'largest', above it for
             'smallest', nearer to zero for 'magnitude'.
@@ -88,47 +106,36 @@ def leading_eigenpairs(
             state's buffers are valid until it returns. Probe and certificate leave it as it is.
 
     Raises:
-        ValueError: k or options out of range, or a matvec that is not symmetric.
+        ValueError: k or options out of range, both or neither of matvec and product, one that
+            returns another shape or fewer digits, or that is not symmetric.
         FloatingPointError: a product is not finite.
         MemoryError: `memory` cannot hold the vectors that k pairs need.
     """
+    multiply, dimension = blocks(matvec, product, dimension)
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
         size = default_block_size(goal.k) if block_size is None else block_size
         state = init(matvec, dimension, key=key, block_size=size, start=start, dtype=dtype)
-    _check_limits(state, dimension, max_products, probe_products)
+    check_limits(state, dimension, max_products, probe_products)
     capacity = capacity_of(state, goal.k, memory)
     while True:
-        state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
+        state, pairs, verdict = _converge(multiply, state, goal, capacity, max_products, callback)
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
         probing = probe_products > 0 and verdict.complete
-        values = pairs.values[: verdict.wanted]
-        found = _probe(matvec, state, goal, values, vectors, probe_products * probing, callback)
+        found = _probe(multiply, state, goal, pairs, vectors, probe_products * probing, callback)
         grow = len(found) > 0 and not _spent(state, max_products)
         grown = inject(state, found) if grow else state
         if grown.size == state.size and not (grow and _waits(state, found)):
             missed = len(found) if probing else None
-            certified = _certify(matvec, state, goal, pairs, vectors, missed, callback)
-            return _warned_of(certified, goal)
+            return _certify(multiply, state, goal, pairs, vectors, missed, callback)
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
         history = _record(state, products + _waiting(grown), -1)
         state = grown._replace(products=products, history=history)
 
 
-def _check_limits(
-    state: State, dimension: int, max_products: int | None, probe_products: int
-) -> None:
-    inputs.count("probe_products", probe_products, 0)
-    if max_products is not None:
-        inputs.count("max_products", max_products)
-    held = storage.usable(state.basis)[0].shape[1]
-    if held != dimension:
-        raise ValueError(f"the state is of a solve in {held} dimensions, not {dimension}")
-
-
 def _converge(
-    matvec: Matvec,
+    product: Product,
     state: State,
     goal: Goal,
     capacity: int | None,
@@ -138,13 +145,13 @@ def _converge(
     """Extend until all wanted pairs are converged, nothing is left, or the products are spent."""
     while True:
         stop = _spent(state, max_products) or not _waiting(state)
-        if stop or _check_due(state, goal.k):
-            state, pairs, verdict = _check(matvec, state, goal)
+        if stop or check_due(state, goal.k):
+            state, pairs, verdict = _check(product, state, goal)
             if stop or verdict.complete:
                 return state, pairs, verdict
         if capacity and state.size + state.block_size > capacity:
             state = restart(state, goal.which, _kept_vectors(state, goal.k, capacity))
-        state = extend(matvec, state)
+        state = advance(product, state)
         if callback is not None:
             callback(state, estimate(state, goal.k))
 
@@ -154,13 +161,13 @@ def _kept_vectors(state: State, k: int, capacity: int) -> int:
     return min(k + max(0, capacity - k - _waiting(state)) // 2, multiplied(state))
 
 
-def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdict]:
-    """Ritz pairs and what they are worth; the first check measures the noise of the matvec."""
+def _check(product: Product, state: State, goal: Goal) -> tuple[State, Ritz, Verdict]:
+    """Ritz pairs and what they are worth; the first check measures the noise of a product."""
     pairs = ritz(state, goal.which, goal.k + (goal.threshold is not None))
     if np.isnan(state.noise):
         leading = pairs.coefficients[:, : max(1, state.block_size // 2)]
         vectors = storage.combine(state.basis, leading)
-        noise = certify.measure_noise(matvec, vectors, state.block_size)
+        noise = certify.measure_noise(product, vectors, state.block_size)
         state = state._replace(noise=noise, products=state.products + 2 * len(vectors))
     verdict = judge(pairs, goal, state)
     if not len(state.history) or state.history[-1, 0] != state.products:
@@ -168,49 +175,30 @@ def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdi
     return state, pairs, verdict
 
 
-def _check_due(state: State, k: int) -> bool:
-    """Whether a look at the Ritz pairs, some m³ operations, is worth it; the state alone decides.
-
-    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted;
-    with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
-    """
-    m = multiplied(state)
-    if m < min(k + state.block_size, state.basis[0].shape[1]):
-        return False
-    if not len(state.history):
-        return True
-    last, converged = state.history[-1]
-    if state.products == last:
-        return True
-    pause = max(min(m // 32, m**2 // 2**15), m**2 // 2**17)
-    pause = max(state.block_size, pause, (k - converged) // 2)
-    return bool(state.products >= last + pause * (converged >= 0))
-
-
 def _probe(
-    matvec: Matvec,
+    product: Product,
     state: State,
     goal: Goal,
-    values: np.ndarray,
+    pairs: Ritz,
     vectors: Array,
     products: int,
     callback: Callback | None,
 ) -> Array:
     """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
-    if not products or len(values) == vectors.shape[1]:
+    if not products or len(vectors) == vectors.shape[1]:
         return vectors[:0]
+    values = pairs.values[: len(vectors)]
     found = certify.probe(
-        matvec,
-        watched(matvec, state, goal.k, "probe", products, callback),
+        watched(product, state, goal.k, "probe", products, callback),
         vectors,
         unwanted(values, goal, state),
         key=_key(state, 2**31 + int(state.size)),
         block_size=state.block_size,
         products=products,
     )
-    pairs = ritz(found, goal.which, multiplied(found))
-    missed = beyond_last(pairs.values, values, goal, state)
-    return storage.combine(found.basis, pairs.coefficients[:, missed])
+    met = ritz(found, goal.which, multiplied(found))
+    missed = beyond_last(met.values, values, goal, state)
+    return storage.combine(found.basis, met.coefficients[:, missed])
 
 
 def _waits(state: State, found: Array) -> bool:
@@ -223,7 +211,7 @@ def _waits(state: State, found: Array) -> bool:
 
 
 def _certify(
-    matvec: Matvec,
+    product: Product,
     state: State,
     goal: Goal,
     pairs: Ritz,
@@ -235,7 +223,7 @@ def _certify(
     total = wanted if wanted <= _SAMPLES else _SAMPLES + certify.COMBINATIONS
     values, bounds = pairs.values[:wanted], pairs.bounds[:wanted]
     indices, errors, rms = certify.residuals(
-        watched(matvec, state, goal.k, "certificate", total, callback),
+        watched(product, state, goal.k, "certificate", total, callback),
         values,
         vectors,
         key=_key(state, 2**31 - 1),
@@ -258,7 +246,8 @@ def _certify(
         identifiable=certify.first_unidentifiable(values, state.noise),
         products=int(state.products),
     )
-    return Eigenpairs(values, vectors, residuals, converged, certificate, state)
+    found = Eigenpairs(values, vectors, residuals, converged, certificate, state)
+    return _warned_of(found, goal)
 
 
 def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
@@ -267,19 +256,19 @@ def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
         warnings.warn(
             f"{certificate.converged} of {goal.k} eigenpairs are converged, the others are marked: "
             "allow more products or memory",
-            stacklevel=3,
+            stacklevel=4,
         )
     if certificate.missed:
         warnings.warn(
             f"{certificate.missed} eigenpairs are missing before the last: allow more products",
-            stacklevel=3,
+            stacklevel=4,
         )
     if certificate.identifiable < wanted:
         warnings.warn(
             f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
             f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
             "single eigenvectors are not",
-            stacklevel=3,
+            stacklevel=4,
         )
     return pairs
 
