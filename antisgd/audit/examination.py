@@ -1,0 +1,178 @@
+"""All questions in their order: what one answer settles, the next takes over."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from antisgd import display, theory
+from antisgd.audit.curvature import Directions, curvature_finding, directions
+from antisgd.audit.drift import Modes, drift_finding, modes, stationarity_finding
+from antisgd.audit.findings import LEVEL, WORDS, Finding, at_level, untested
+from antisgd.audit.indices import IndexLaw, law_of_indices, tabulated
+from antisgd.audit.motion import momentum_finding
+from antisgd.audit.noise import (
+    NoiseSeries,
+    carriers_finding,
+    law_finding,
+    mean_autocorrelation,
+    noise_series,
+)
+from antisgd.audit.recording import Recording, checked
+
+__all__ = ["Audit", "audit"]
+
+
+class Audit(NamedTuple):
+    """What a recorded run says of itself.
+
+    Attributes:
+        verdict: findings in the order in which they were asked; those with `flagged` count.
+        words: the verdict in words, "stationary" if nothing moves the minimum.
+        law: what the indices say, None without indices.
+        noise: the law that the theory was taken at; None if it has none.
+        steps_per_epoch: M.
+        momentum: β that the theory was taken at: the stated one, unless the weights deny it.
+        crossover: λ_cross = 3(1−β)/(ηM).
+        limit: τ_SGD = (M/3)(1+β)/(1−β), update steps.
+        directions: each direction beside the theory.
+        modes: slow motion along each direction.
+        lags: update steps, [L].
+        autocorrelation: of the noise, mean over directions, [L]; None without noise or curvatures.
+        autocorrelation_theory: by the law; None without one.
+        band: deviation of the mean if the noise were independent, [L].
+        recording: what was audited, from the first whole epoch on.
+    """
+
+    verdict: tuple[Finding, ...]
+    words: tuple[str, ...]
+    law: IndexLaw | None
+    noise: theory.Noise | None
+    steps_per_epoch: int
+    momentum: float
+    crossover: float
+    limit: float
+    directions: Directions
+    modes: Modes
+    lags: np.ndarray
+    autocorrelation: np.ndarray | None
+    autocorrelation_theory: np.ndarray | None
+    band: np.ndarray | None
+    recording: Recording
+
+    def __repr__(self) -> str:
+        return display.described(self)
+
+
+def audit(recording: Recording, *, level: float = LEVEL) -> Audit:
+    """Asks a recorded run for its sampling, momentum, stationarity, noise and curvature.
+
+    All p-values are two-sided; Holm's method holds the probability that a run which is what it is
+    said to be gets any finding below the level. What an earlier answer contradicts is replaced for
+    the later ones: the law read off the indices, the momentum that the weights show. The variances
+    are not judged where the minimum moves or few examples carry the noise.
+
+    Args:
+        recording: weights or updates along directions, and whatever else there is of it.
+        level: of all questions together.
+
+    Raises:
+        ValueError: a recording whose parts do not fit, or fewer than four epochs.
+    """
+    recording = checked(recording)
+    N, S = recording.num_examples, recording.batch_size
+    law = None if recording.indices is None else law_of_indices(recording.indices, N)
+    if law is not None and law.first_epoch:
+        recording = checked(from_step(recording, law.first_epoch))
+    noise = tabulated(recording.claimed, N, S) if law is None else law.noise
+    M = _steps_per_epoch(recording.claimed, N, S) if law is None else law.steps_per_epoch
+    exact = noise if law is not None and law.name not in ("windowed", "uneven") else None
+    momentum, beta = momentum_finding(recording, exact, M)
+    cross = 3 * (1 - beta) / (recording.learning_rate * M)
+    series = noise_series(recording, beta, cross)
+    sampling, beyond = _sampling(recording, law, series, noise, M)
+    moved = modes(recording, beta, noise or theory.with_replacement())
+    drift = drift_finding(moved)
+    balance, _ = stationarity_finding(recording, beta, noise, M)
+    carriers = carriers_finding(recording, beta, M)
+    found = directions(recording, beta, noise)
+    asked = [momentum, sampling, beyond, balance, drift, carriers]
+    early = {one.name for one in at_level(asked, level) if one.flagged}
+    asked.append(curvature_finding(recording, found, windows=_unjudged(early)))
+    verdict = at_level(_depending(asked, series), level)
+    lags = np.arange(1, min(2 * M, len(recording.updates) // 2))
+    r, band = (None, None) if series is None else mean_autocorrelation(series, int(lags[-1]))
+    return Audit(
+        verdict, _words(verdict), law, noise, M, beta, cross, M / 3 * (1 + beta) / (1 - beta),
+        found, moved, lags, None if r is None else r[1:],
+        None if noise is None else theory.autocorrelation(noise, lags),
+        None if band is None else band[1:], recording,
+    )  # fmt: skip
+
+
+def from_step(recording: Recording, first: int) -> Recording:
+    """The recording without its first steps: what stands at steps is cut, the rest stays."""
+    cut = {
+        name: getattr(recording, name)[first:]
+        for name in ("weights", "updates", "gradients", "noise", "indices")
+        if getattr(recording, name) is not None
+    }
+    return recording._replace(**cut)
+
+
+def _steps_per_epoch(claimed: str, N: int, S: int) -> int:
+    return N // S if claimed == "drop_last" else -(-N // S)
+
+
+def _sampling(
+    recording: Recording, law: IndexLaw | None, series: NoiseSeries | None,
+    noise: theory.Noise | None, M: int,
+) -> tuple[Finding, Finding]:  # fmt: skip
+    """Is the sampling the claimed one, and the noise that of the sampling?"""
+    N, S = recording.num_examples, recording.batch_size
+    if law is None:
+        white = theory.with_replacement()
+        rival = white if noise is None or noise.white < 0.5 else theory.without_replacement(M)
+        beyond = untested("noise", "not told from the sampling: no indices were recorded")
+        return law_finding("sampling", series, noise, M, rival), beyond
+    beyond = law_finding("noise", series, noise if law.p_value >= 1e-3 else None, M)
+    claimed = _same(recording.claimed, N, S)
+    agrees = claimed in {_same(name, N, S) for name in (law.name, *law.others)}
+    if agrees and S != law_batch(recording):
+        agrees = False
+    p = 1.0 if agrees else (law.p_value if law.name in ("windowed", "uneven") else 0.0)
+    sentence = f"the indices are {law.name.replace('_', ' ')}: {law.sentence}"
+    sentence += "" if agrees else f"; said was {recording.claimed.replace('_', ' ')}"
+    return Finding("sampling", float(not agrees), np.nan, p, sentence), beyond
+
+
+def law_batch(recording: Recording) -> int:
+    """The size of a full batch in the indices."""
+    return int(np.max(np.sum(np.asarray(recording.indices) >= 0, axis=1)))
+
+
+def _same(name: str, N: int, S: int) -> str:
+    """One name for schemes that are one where S divides N."""
+    same = N % S == 0 and name in ("drop_last", "spanning_batches")
+    return "without_replacement" if same else name
+
+
+def _unjudged(early: set[str]) -> str | None:
+    if early & {"drift", "stationarity"}:
+        return "the minimum moves"
+    if "carriers" in early:
+        return "few examples carry the noise, whose sums are not Gaussian"
+    return None
+
+
+def _depending(asked: list[Finding], series: NoiseSeries | None) -> list[Finding]:
+    """Noise that was made from curvatures says nothing where these do not hold."""
+    curvature = asked[-1]
+    if series is None or series.exact or not curvature.p_value * len(WORDS) < LEVEL:
+        return asked
+    words = "not judged: the noise was made from curvatures that do not hold"
+    return [untested(one.name, words) if one.name == "noise" else one for one in asked]
+
+
+def _words(verdict: tuple[Finding, ...]) -> tuple[str, ...]:
+    said = tuple(dict.fromkeys(WORDS[one.name] for one in verdict if one.flagged))
+    return said if WORDS["drift"] in said else ("stationary", *said)
