@@ -20,12 +20,14 @@
                  pytree are weights; whether a loss averages
     display      how results print
     plotting     arrays to figures
+    audit        what a run that is done says of itself, from its recording
     study        all of it on a network of yours, from training to a report
 
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
 """
 
 __all__ = [
+    "audit",
     "averaging",
     "convolution",
     "data",

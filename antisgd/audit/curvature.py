@@ -1,4 +1,4 @@
-"""Variances and correlation times beside the quadratic theory, and whether the loss is a parabola."""
+"""Correlation times beside the quadratic theory, and whether the loss is a parabola."""
 
 from typing import NamedTuple
 
@@ -81,7 +81,9 @@ def _degrees(a: np.ndarray, beta: float, noise: theory.Noise, T: int) -> np.ndar
     for column, rate in zip(gamma.T, grid, strict=True):
         if (1 - beta) / rate < 4 * (times[1] - times[0]):
             # Forgotten between two points: 2Σρ²/T, and neither mean nor line takes much.
-            rho = 1 - column / np.asarray(theory.stationary_variances(rate, 1.0, beta, noise).weight)
+            rho = 1 - column / np.asarray(
+                theory.stationary_variances(rate, 1.0, beta, noise).weight
+            )
             made.append(T / (2 * np.sum(rho**2) - 1))
             continue
         covariance = -column[np.abs(times[:, None] - times[None, :])]

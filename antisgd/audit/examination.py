@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from antisgd import display, theory
+from antisgd.audit import indices
 from antisgd.audit.curvature import Directions, curvature_finding, directions
 from antisgd.audit.drift import Modes, drift_finding, modes, stationarity_finding
 from antisgd.audit.findings import LEVEL, WORDS, Finding, at_level, untested
@@ -83,22 +84,27 @@ def audit(recording: Recording, *, level: float = LEVEL) -> Audit:
     law = None if recording.indices is None else law_of_indices(recording.indices, N)
     if law is not None and law.first_epoch:
         recording = checked(from_step(recording, law.first_epoch))
-    noise = tabulated(recording.claimed, N, S) if law is None else law.noise
     M = _steps_per_epoch(recording.claimed, N, S) if law is None else law.steps_per_epoch
-    exact = noise if law is not None and law.name not in ("windowed", "uneven") else None
-    momentum, beta = momentum_finding(recording, exact, M)
+    noise = tabulated(recording.claimed, N, S) if law is None else law.noise
+    closed = law is None or law.p_value >= indices.LEVEL
+    laws = _possible(noise, M) if law is None else [noise] if noise and closed else []
+    momentum, beta = momentum_finding(recording, laws, law_known=law is not None)
     cross = 3 * (1 - beta) / (recording.learning_rate * M)
     series = noise_series(recording, beta, cross)
     sampling, beyond = _sampling(recording, law, series, noise, M)
-    moved = modes(recording, beta, noise or theory.with_replacement())
-    drift = drift_finding(moved)
+    if law is None and _early([momentum, sampling], level) >= {"sampling"}:
+        noise = _rival(noise, M)
+    moved = modes(recording, beta, noise if noise and closed else theory.with_replacement())
     balance, _ = stationarity_finding(recording, beta, noise, M)
-    carriers = carriers_finding(recording, beta, M)
-    found = directions(recording, beta, noise)
-    asked = [momentum, sampling, beyond, balance, drift, carriers]
-    early = {one.name for one in at_level(asked, level) if one.flagged}
-    asked.append(curvature_finding(recording, found, windows=_unjudged(early)))
-    verdict = at_level(_depending(asked, series), level)
+    asked = [momentum, sampling, beyond, balance, drift_finding(moved)]
+    asked.append(carriers_finding(recording, beta, M))
+    found = directions(recording, beta, noise if closed else None)
+    windows = _unjudged(_early(asked, level))
+    asked.append(curvature_finding(recording, found, windows=windows))
+    if "curvature" in _early(asked, level):
+        asked[0], _ = momentum_finding(recording, laws, law_known=law is not None, parabola=False)
+        asked = _without_curvatures(asked, series)
+    verdict = at_level(asked, level)
     lags = np.arange(1, min(2 * M, len(recording.updates) // 2))
     r, band = (None, None) if series is None else mean_autocorrelation(series, int(lags[-1]))
     return Audit(
@@ -130,11 +136,10 @@ def _sampling(
     """Is the sampling the claimed one, and the noise that of the sampling?"""
     N, S = recording.num_examples, recording.batch_size
     if law is None:
-        white = theory.with_replacement()
-        rival = white if noise is None or noise.white < 0.5 else theory.without_replacement(M)
         beyond = untested("noise", "not told from the sampling: no indices were recorded")
-        return law_finding("sampling", series, noise, M, rival), beyond
-    beyond = law_finding("noise", series, noise if law.p_value >= 1e-3 else None, M)
+        return law_finding("sampling", series, noise, M, _rival(noise, M)), beyond
+    closed = noise if law.p_value >= indices.LEVEL else None
+    beyond = law_finding("noise", series, closed, M)
     claimed = _same(recording.claimed, N, S)
     agrees = claimed in {_same(name, N, S) for name in (law.name, *law.others)}
     if agrees and S != law_batch(recording):
@@ -156,6 +161,23 @@ def _same(name: str, N: int, S: int) -> str:
     return "without_replacement" if same else name
 
 
+def _rival(noise: theory.Noise | None, M: int) -> theory.Noise:
+    """The other kind of sampling: epochs against independent draws."""
+    white = noise is not None and noise.white > 0.5
+    return theory.without_replacement(M) if white else theory.with_replacement()
+
+
+def _possible(noise: theory.Noise | None, M: int) -> list[theory.Noise]:
+    """Laws that a run without indices may have: the claimed one and both plain kinds."""
+    known = [] if noise is None else [noise]
+    return [*known, theory.without_replacement(M), theory.with_replacement()]
+
+
+def _early(asked: list[Finding], level: float) -> set[str]:
+    """What is found already."""
+    return {one.name for one in at_level(asked, level) if one.flagged}
+
+
 def _unjudged(early: set[str]) -> str | None:
     if early & {"drift", "stationarity"}:
         return "the minimum moves"
@@ -164,10 +186,9 @@ def _unjudged(early: set[str]) -> str | None:
     return None
 
 
-def _depending(asked: list[Finding], series: NoiseSeries | None) -> list[Finding]:
+def _without_curvatures(asked: list[Finding], series: NoiseSeries | None) -> list[Finding]:
     """Noise that was made from curvatures says nothing where these do not hold."""
-    curvature = asked[-1]
-    if series is None or series.exact or not curvature.p_value * len(WORDS) < LEVEL:
+    if series is None or series.exact:
         return asked
     words = "not judged: the noise was made from curvatures that do not hold"
     return [untested(one.name, words) if one.name == "noise" else one for one in asked]

@@ -143,7 +143,9 @@ def _of_epochs(
     if p < LEVEL:
         test = min(p_values, key=lambda key: p_values[key])
         why = f"; the test for a {test} gives p = {p_values[test]:.1g}"
-        return IndexLaw("windowed", (), _estimated(found, N, M), M, first, p, _WORDS["windowed"] + why)
+        return IndexLaw(
+            "windowed", (), _estimated(found, N, M), M, first, p, _WORDS["windowed"] + why
+        )
     sentence = f"{_WORDS[name]} ({len(epochs)} whole epochs seen)"
     return IndexLaw(name, (), tabulated(name, N, S), M, first, p, sentence)
 

@@ -1,35 +1,44 @@
-"""Is it heavy ball with the stated η and β? From Eq. 1 where gradients are there, else from r(1)."""
+"""Is it heavy ball with the stated η and β? By Eq. 1, or by how updates follow each other."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
 from antisgd import statistics, theory
-from antisgd.audit.findings import Finding
+from antisgd.audit.findings import LEVEL, WORDS, Finding, untested
 from antisgd.audit.recording import Recording
 
 __all__ = ["momentum_finding"]
 
+# Degrees in time of what may drift beside the fluctuation.
+_TIMES = 3
+
 
 def momentum_finding(
-    recording: Recording, noise: theory.Noise | None, steps_per_epoch: int
+    recording: Recording, laws: Sequence[theory.Noise], *, law_known: bool, parabola: bool = True
 ) -> tuple[Finding, float]:
     """Whether v_k = βv_{k−1} − ηg_k with the stated numbers, and the β that the weights show.
 
     With gradients (or noise) recorded η and β are fitted to Eq. 1, which is an identity: what is
     left of it bounds how far they can be off, |β̂ − β| ≤ rms(rest)/rms(v), and beyond that bound the
-    statement is wrong. With weights alone e_k = v_k − βv_{k−1} is −η times the gradient, whose
-    correlation at lag 1 is the noise's, and each 0.01 of a wrong β adds 0.01 to it.
+    statement is wrong. With weights alone the regression of v_k on v_{k−1} beside the weight is β
+    up to what the law of the noise adds, which theory says.
 
     Args:
         recording: as `recording.checked` returns it.
-        noise: the law read off the indices; None if there are none, or if it has no closed form:
-            then any correlation from −1/(M−1) to 0 is allowed.
-        steps_per_epoch: M.
+        laws: of the noise, those that it may have; none: weights alone say nothing.
+        law_known: whether `laws` is what the indices are, and not what they may be.
+        parabola: whether the recorded curvatures hold; if not, weights alone leave β open between
+            what the flattest and the steepest directions would make of it.
     """
     driving = recording.gradients if recording.gradients is not None else recording.noise
     if driving is not None:
         return _from_gradients(recording, driving)
-    return _from_weights(recording, noise, steps_per_epoch)
+    if not laws:
+        words = "not tested: weights alone need a noise whose law has a closed form"
+        return untested("momentum", words), recording.momentum
+    return _from_weights(recording, laws, law_known, parabola)
 
 
 def _without(series: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -69,38 +78,68 @@ def _from_gradients(recording: Recording, driving: np.ndarray) -> tuple[Finding,
 
 
 def _from_weights(
-    recording: Recording, noise: theory.Noise | None, steps_per_epoch: int
+    recording: Recording, laws: Sequence[theory.Noise], law_known: bool, parabola: bool
 ) -> tuple[Finding, float]:
     beta = recording.momentum
-    theta, v = recording.weights[1:-1], recording.updates
-    later, before = (_without(x, theta) for x in (v[1:], v[:-1]))
-    low, high = _first_correlation(noise, steps_per_epoch)
-    # Lag 1 of later − β·before is a quotient of quadratics in β, averaged over directions.
-    pairs = [(later[1:], later[:-1]), (later[1:], before[:-1]), (before[1:], later[:-1]),
-             (before[1:], before[:-1])]  # fmt: skip
-    ll, lb, bl, bb = (np.sum(a * b, axis=0) for a, b in pairs)
-    squares = [np.sum(a * b, axis=0) for a, b in ((later, later), (later, before), (before, before))]
-
-    def lag_one(b: float) -> float:
-        above = ll - b * (lb + bl) + b**2 * bb
-        return float(np.mean(above / (squares[0] - 2 * b * squares[1] + b**2 * squares[2])))
-
-    error = 1 / np.sqrt(len(later) * statistics.effective_directions(later - beta * before))
-    r = lag_one(beta)
-    distance = max(low - r, r - high, 0.0)
-    p = float(2 * stats.norm.sf(distance / error)) if distance else 1.0
-    grid = np.linspace(0, 0.999, 1000)
-    middle = (low + high) / 2
-    best = float(grid[np.argmin([abs(lag_one(b) - middle) for b in grid])])
+    found, error = _slope(recording)
+    if parabola:
+        expected = np.array([_expected_slope(recording, law) for law in laws])
+        nearest = expected[np.argmin(np.abs(found - expected))]
+    else:
+        flat = [_expected_slope(recording._replace(curvatures=None), law) for law in laws]
+        nearest = float(np.clip(found, min(flat), beta))
+    z = (found - nearest) / error
+    best = float(np.clip(beta + found - nearest, 0, 0.9999))
+    p = float(2 * stats.norm.sf(abs(z)))
     sentence = (
-        f"v_k − βv_(k−1) has the correlation {r:+.4f} ± {error:.4f} at lag 1 where the sampling "
-        f"gives {middle:+.4f}; β = {best:.3f} would give that (stated {beta:g})"
+        f"the updates follow each other as for β = {best:.4f} ± {error:.4f} (stated {beta:g}; η is "
+        f"not seen in weights alone)"
     )
-    return Finding("momentum", r - middle, error, p, sentence), beta if distance < 5 * error else best
+    if not law_known:
+        sentence += ", under the law of the noise that suits the stated β best"
+    found_beta = best if p * len(WORDS) < LEVEL else beta
+    return Finding("momentum", best, error, p, sentence), found_beta
 
 
-def _first_correlation(noise: theory.Noise | None, steps_per_epoch: int) -> tuple[float, float]:
-    if noise is None or steps_per_epoch < 2:
-        return -1 / max(steps_per_epoch - 1, 1), 0.0
-    r = float(theory.autocorrelation(noise, np.array([1]))[0])
-    return r, r
+def _slope(recording: Recording) -> tuple[float, float]:
+    """Regression of v_k on v_{k−1} beside time and weight, and its error; bias of order 1/T off.
+
+    Half-panel jackknife: twice the slope of the whole less the mean of both halves'.
+    """
+    T = len(recording.updates)
+    half = T // 2
+    whole, error = _regressed(recording, slice(0, T))
+    halves = [_regressed(recording, part)[0] for part in (slice(0, half), slice(half, T))]
+    return 2 * whole - float(np.mean(halves)), error
+
+
+def _regressed(recording: Recording, part: slice) -> tuple[float, float]:
+    v, theta = recording.updates[part], recording.weights[:-1][part]
+    later, before, x = v[1:], v[:-1], theta[1:]
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    time = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(x)), _TIMES)
+    slopes, rests = [], []
+    for i in range(v.shape[1]):
+        beside = np.linalg.qr(np.column_stack([time, *(x[:, i] ** n for n in (1, 2, 3))]))[0]
+        one, other = (y - beside @ (beside.T @ y) for y in (before[:, i], later[:, i]))
+        slopes.append(one @ other / (one @ one))
+        rests.append(other - slopes[-1] * one)
+    b = float(np.mean(slopes))
+    k_eff = statistics.effective_directions(np.array(rests).T)
+    return b, float(np.sqrt((1 - min(b, 0.999) ** 2) / len(x) / k_eff))
+
+
+def _expected_slope(recording: Recording, law: theory.Noise) -> float:
+    """What a parabola makes of it: [c(1)/σ_v² + 1/2τ]/[1 − 1/2τ], c(1) = cov(v_k, v_{k−1}).
+
+    From cov(θ_{k−1}, v_{k−1}) = −cov(θ_{k−1}, v_k) = ½σ_v²; β for white noise, less if the noise
+    is anti-correlated.
+    """
+    eta, beta = recording.learning_rate, recording.momentum
+    T, k = recording.updates.shape
+    lam = np.zeros(k) if recording.curvatures is None else recording.curvatures
+    lam = np.where(eta * lam < 2 * (1 + beta), lam, 0.0)
+    lam = np.maximum(lam, 1e-3 * (1 - beta) / T / eta)
+    tau = theory.correlation_time(lam, eta, beta, law)
+    c = theory.velocity_autocovariance(lam, eta, beta, law, 1)
+    return float(np.mean((c[1] / c[0] + 0.5 / tau) / (1 - 0.5 / tau)))

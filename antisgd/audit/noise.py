@@ -9,9 +9,20 @@ from antisgd import statistics, theory
 from antisgd.audit.findings import Finding, untested
 from antisgd.audit.recording import Recording
 
-__all__ = ["NoiseSeries", "carriers_finding", "few", "law_finding", "noise_series"]
+__all__ = [
+    "NoiseSeries",
+    "carriers_finding",
+    "few",
+    "gradients",
+    "law_finding",
+    "mean_autocorrelation",
+    "noise_series",
+]
 
 _BLOCKS = 10
+# Of the kurtosis, which is local in time. Few examples are few if they are surely not this many
+# times as many as few.
+_PARTS, _MANY = 20, 3
 
 
 class NoiseSeries(NamedTuple):
@@ -138,11 +149,13 @@ def carriers_finding(recording: Recording, beta: float, steps_per_epoch: int) ->
         excess, error_excess = _excess(recording, beta)
         number = steps_per_epoch / max(excess, 1e-9)
         error = number * error_excess / max(excess, 1e-9)
-        t = (excess - steps_per_epoch / limit) / error_excess
-        p = float(stats.t.sf(t, _BLOCKS - 1))
+        t = (excess - steps_per_epoch / (_MANY * limit)) / error_excess
+        p = float(stats.t.sf(t, _PARTS - 1)) if number <= limit else 1.0
         by = f"by the kurtosis of the noise, 3 + {excess:.2f} ± {error_excess:.2f}"
     shown = f"as many as {number:.1f} equal ones" if number < recording.num_examples else "all"
-    sentence = f"{shown} of {recording.num_examples} examples carry the noise, {by} (few: {limit:g})"
+    sentence = (
+        f"{shown} of {recording.num_examples} examples carry the noise, {by} (few: {limit:g})"
+    )
     return Finding("carriers", number, error, p, sentence)
 
 
@@ -150,17 +163,15 @@ def _excess(recording: Recording, beta: float) -> tuple[float, float]:
     source = recording.noise
     n = gradients(recording, beta)[0] if source is None else source
     n = n - n.mean(axis=0)
-    length = len(n) // _BLOCKS
-    blocks = n[: length * _BLOCKS].reshape(_BLOCKS, length, -1)
+    length = len(n) // _PARTS
+    blocks = n[: length * _PARTS].reshape(_PARTS, length, -1)
     fourth, second = np.mean(blocks**4, axis=1), np.mean(blocks**2, axis=1)
     whole = np.median(fourth.mean(axis=0) / second.mean(axis=0) ** 2)
     left_out = [
-        np.median(
-            np.delete(fourth, b, 0).mean(axis=0) / np.delete(second, b, 0).mean(axis=0) ** 2
-        )
-        for b in range(_BLOCKS)
+        np.median(np.delete(fourth, b, 0).mean(axis=0) / np.delete(second, b, 0).mean(axis=0) ** 2)
+        for b in range(_PARTS)
     ]
-    return float(whole - 3), float(np.sqrt(_BLOCKS - 1) * np.std(left_out))
+    return float(whole - 3), float(np.sqrt(_PARTS - 1) * np.std(left_out))
 
 
 def mean_autocorrelation(series: NoiseSeries, max_lag: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,8 +46,8 @@ class Recording(NamedTuple):
     num_examples: int
     batch_size: int
     claimed: str = "without_replacement"
-    weights: np.ndarray | None = None
-    updates: np.ndarray | None = None
+    weights: Any = None
+    updates: Any = None
     gradients: np.ndarray | None = None
     noise: np.ndarray | None = None
     indices: np.ndarray | None = None
@@ -105,7 +105,8 @@ def checked(recording: Recording) -> Recording:
     for name in (*shapes, "path_curvatures"):
         if getattr(made, name) is not None:
             value = np.asarray(inputs.finite(name, getattr(made, name)), np.float64)
-            made = made._replace(**{name: value})
+            changed: dict[str, Any] = {name: value}
+            made = made._replace(**changed)
     along = made.path_curvatures
     if along is not None and (along.ndim != 2 or along.shape[1] != k or len(along) < 3):
         raise ValueError(f"path_curvatures must be [a, {k}] with a >= 3, not {along.shape}")
