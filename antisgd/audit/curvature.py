@@ -15,6 +15,8 @@ __all__ = ["Directions", "curvature_finding", "directions"]
 _GRID = 40
 # Points of the stretch at which the scatter of its variance is worked out.
 _POINTS = 200
+# Curvatures that scatter by more than this along the stretch are those of no parabola.
+_CHANGING = 0.25
 
 
 class Directions(NamedTuple):
@@ -23,8 +25,8 @@ class Directions(NamedTuple):
     Attributes:
         curvatures: λ; nan where it was not recorded.
         correlation_time: τ = 2σ_θ²/σ_v², update steps.
-        expected: the finite-window theory's, a ratio of expectations; nan where λ is not known,
-            not positive or not stable.
+        expected: by the finite-window theory; nan where λ is not known, not positive or not
+            stable.
         low: 2.5 % quantile of τ about `expected`.
         high: 97.5 % quantile.
         degrees: ν such that τ/expected scatters as χ²_ν/ν.
@@ -44,8 +46,8 @@ class Directions(NamedTuple):
 def directions(recording: Recording, beta: float, noise: theory.Noise | None) -> Directions:
     """τ of each direction, what theory expects of a stretch this long, and its 95 % band.
 
-    The band is that of a sum of squares of Gaussian weights, Σ_j μ_jχ²_1 with μ the eigenvalues of
-    their covariance without mean and line, as a Gamma law of its mean and variance.
+    The band is that of Gaussian noise: mean and variance of the quotient to second order, and a
+    Gamma law that has them.
 
     Args:
         recording: as `recording.checked` returns it; it begins with an epoch where there are such.
@@ -65,32 +67,52 @@ def directions(recording: Recording, beta: float, noise: theory.Noise | None) ->
         lam[usable], recording.learning_rate, beta, noise, T, drift="line",
         aligned=noise.batches is not None,
     )  # fmt: skip
-    expected[usable] = window.correlation_time
-    degrees[usable] = _degrees(recording.learning_rate * lam[usable], beta, noise, T)
+    scatter, bias = _scatter(recording.learning_rate * lam[usable], beta, noise, T)
+    expected[usable] = window.correlation_time * (1 + bias)
+    degrees[usable] = 2 / scatter
     low, high = (expected * stats.chi2.ppf(q, degrees) / degrees for q in (0.025, 0.975))
     return Directions(lam, tau, expected, low, high, degrees)
 
 
-def _degrees(a: np.ndarray, beta: float, noise: theory.Noise, T: int) -> np.ndarray:
-    """ν = 2(Σμ)²/Σμ², μ the eigenvalues of the weights' covariance without mean and line."""
+def _scatter(
+    a: np.ndarray, beta: float, noise: theory.Noise, T: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Relative variance of τ = 2s_θ²/s_v² and what its mean has over the ratio of means, [k] each.
+
+    cov(x², y²) = 2cov(x, y)² for Gaussian series, summed over time; θ's own part without mean and
+    line. In steep directions θ and v swing together, and τ scatters less than either.
+    """
     grid = np.unique(a) if np.unique(a).size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
     gamma = variogram(grid, beta, noise, T)
-    times = np.linspace(0, T, min(_POINTS, T + 1)).astype(int)
-    basis = np.linalg.qr(np.stack([np.ones(len(times)), times], axis=1).astype(float))[0]
+    weight = np.asarray(theory.stationary_variances(grid, 1.0, beta, noise).weight)
     made = []
-    for column, rate in zip(gamma.T, grid, strict=True):
-        if (1 - beta) / rate < 4 * (times[1] - times[0]):
-            # Forgotten between two points: 2Σρ²/T, and neither mean nor line takes much.
-            rho = 1 - column / np.asarray(
-                theory.stationary_variances(rate, 1.0, beta, noise).weight
-            )
-            made.append(T / (2 * np.sum(rho**2) - 1))
-            continue
-        covariance = -column[np.abs(times[:, None] - times[None, :])]
-        covariance = covariance - basis @ (basis.T @ covariance)
-        covariance = covariance - (covariance @ basis) @ basis.T
-        made.append(np.trace(covariance) ** 2 / np.sum(covariance**2))
-    return np.exp(np.interp(np.log(a), np.log(grid), np.log(made)))
+    for column, rate, V in zip(gamma.T, grid, weight, strict=True):
+        lags = np.abs(np.arange(-T + 1, T))
+        cross = column[np.abs(np.arange(-T + 1, T) - 1)] - column[lags]
+        velocity = column[lags[1:-1] + 1] - 2 * column[lags[1:-1]] + column[abs(lags[1:-1] - 1)]
+        own_v = 2 / T * np.sum((velocity / velocity.max()) ** 2)
+        shared = 2 / T * np.sum(cross**2) / (V * velocity.max())
+        own = _own_scatter(column, rate, V, beta)
+        made.append([max(own + own_v - 2 * shared, 2 / T), own_v - shared])
+    scatter, bias = np.array(made).T
+    at, grid = np.log(a), np.log(grid)
+    return np.exp(np.interp(at, grid, np.log(scatter))), np.interp(at, grid, bias)
+
+
+def _own_scatter(gamma: np.ndarray, rate: float, V: float, beta: float) -> float:
+    """Relative variance of s_θ², a line taken off: 2Σμ²/(Σμ)² with μ the covariance's eigenvalues.
+
+    At a few points in time; where the weight forgets between two of them, 2Σ_h ρ(h)²/T.
+    """
+    T = len(gamma) - 1
+    times = np.linspace(0, T, min(_POINTS, T + 1)).astype(int)
+    if (1 - beta) / rate < 4 * (times[1] - times[0]):
+        return float(2 / T * (2 * np.sum((1 - gamma / V) ** 2) - 1))
+    basis = np.linalg.qr(np.stack([np.ones(len(times)), times], axis=1).astype(float))[0]
+    covariance = -gamma[np.abs(times[:, None] - times[None, :])]
+    covariance = covariance - basis @ (basis.T @ covariance)
+    covariance = covariance - (covariance @ basis) @ basis.T
+    return float(2 * np.sum(covariance**2) / np.trace(covariance) ** 2)
 
 
 def curvature_finding(
@@ -101,7 +123,8 @@ def curvature_finding(
     By the variances: τ/expected of each direction is χ²_ν/ν, and so is, with as many degrees as
     correlated directions leave, their mean. By Hessian products along the stretch: the median over
     directions of pᵀH(θ)p/λ − 1, a mean over the a points with Student's t, counted where it is also
-    more than twice what the variances could tell.
+    more than twice what the variances could tell; and in any case where the curvature changes by
+    more than a quarter, rms along the stretch (a convention).
 
     Args:
         recording: as `recording.checked` returns it.
@@ -146,8 +169,11 @@ def _chi2(x: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 
 
 def _along(path: np.ndarray, lam: np.ndarray, margin: float) -> tuple[float, float, float]:
+    own = np.median(path.std(axis=0) / np.abs(path.mean(axis=0)))
     change = np.median(path / lam - 1, axis=1)
     mean, error = float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change)))
+    if own > _CHANGING:
+        return mean, error, 0.0
     if abs(mean) <= margin:
         return mean, error, 1.0
     return mean, error, float(2 * stats.t.sf(abs(mean) / max(error, 1e-300), len(change) - 1))

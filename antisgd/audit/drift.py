@@ -22,17 +22,15 @@ _MEMORIES = 5
 
 
 class Modes(NamedTuple):
-    """Motion along Legendre polynomials of time, degrees 1 … 22, over what theory expects.
+    """Motion along Legendre polynomials of time, degrees 1 … 22, over what a stationary run has.
 
     Attributes:
-        scores: projections over their standard deviations in a stationary stretch, [22, k].
-        deviations: those standard deviations, [22, k], in units of the weights.
-        known: whether the curvatures were known; if not, those of a flat direction stand in.
+        scores: over the deviation that theory has at each λ (flat where it is unknown), [22, k].
+        flat: over that of a direction without curvature, whose noise is the reddest, [22, k].
     """
 
     scores: np.ndarray
-    deviations: np.ndarray
-    known: np.ndarray
+    flat: np.ndarray
 
 
 def modes(recording: Recording, beta: float, noise: theory.Noise) -> Modes:
@@ -50,20 +48,18 @@ def modes(recording: Recording, beta: float, noise: theory.Noise) -> Modes:
     T, k = v.shape
     eta = recording.learning_rate
     lam = np.zeros(k) if recording.curvatures is None else recording.curvatures
-    known = (lam > 0) & (eta * lam < 2 * (1 + beta))
-    a = np.where(known, eta * lam, 0.0)
     # So flat that the stretch cannot tell it from flat.
-    a = np.maximum(a, 1e-3 * (1 - beta) / T)
+    least = 1e-3 * (1 - beta) / T
+    a = np.where(eta * lam < 2 * (1 + beta), np.maximum(eta * lam, least), least)
+    grid = np.unique(np.append(a, least))
+    grid = grid if grid.size <= _GRID else np.geomspace(least, a.max(), _GRID)
     w = np.polynomial.legendre.legvander(np.linspace(-1, 1, T + 1), _DEGREES)[:, 1:]
-    w = np.linalg.qr(w - w.mean(axis=0))[0] * np.sqrt(T + 1) / (T + 1)
-    grid = np.unique(a) if np.unique(a).size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
-    variance = _variances(w, variogram(grid, beta, noise, T))
+    w = np.linalg.qr(w - w.mean(axis=0))[0]
     velocity = np.asarray(theory.stationary_variances(grid, 1.0, beta, noise).velocity)
-    per_velocity = np.array(
-        [np.exp(np.interp(np.log(a), np.log(grid), np.log(row / velocity))) for row in variance]
-    )
-    deviations = np.sqrt(per_velocity * np.var(v, axis=0))
-    return Modes(w.T @ (theta - theta.mean(axis=0)) / deviations, deviations, known)
+    table = np.log(_variances(w, variogram(grid, beta, noise, T)) / velocity)
+    at_each = np.array([np.interp(np.log(a), np.log(grid), row) for row in table])
+    motion = w.T @ (theta - theta.mean(axis=0)) / v.std(axis=0)
+    return Modes(motion / np.exp(at_each / 2), motion / np.exp(table[:, :1] / 2))
 
 
 def _variances(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
@@ -78,22 +74,23 @@ def _variances(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
 def drift_finding(found: Modes) -> Finding:
     """Did the minimum move on a line or a bend, beyond what fluctuation does?
 
-    Twice significant, against theory (a Gaussian score) and against the recording's own slower
-    fluctuations of degrees 3 … 22 (Student's t): a curvature or a noise that is not what theory
-    takes it for moves both alike. The larger p-value counts, Bonferroni over directions.
+    Twice significant: against theory at the recorded curvature (a Gaussian score), and against the
+    recording's own fluctuations of degrees 3 … 22 (Student's t), these taken as red as they could
+    be. So neither a wrong curvature nor another amount of noise passes for a drift. The larger
+    p-value counts, Bonferroni over directions.
     """
-    slow, other = found.scores[:_DRIFTING], found.scores[_DRIFTING:]
+    slow, other = found.flat[:_DRIFTING], found.flat[_DRIFTING:]
     own = slow / np.sqrt(np.mean(other**2, axis=0))
-    against_theory = 2 * stats.norm.sf(np.abs(slow))
+    against_theory = 2 * stats.norm.sf(np.abs(found.scores[:_DRIFTING]))
     against_own = 2 * stats.t.sf(np.abs(own), len(other))
     p_values = np.maximum(against_theory, against_own)
     p = bonferroni(p_values)
     degree, worst = np.unravel_index(np.argmin(p_values), p_values.shape)
-    typical = float(np.sqrt(np.mean(own**2)))
+    typical = float(np.sqrt(np.mean(found.scores[:_DRIFTING] ** 2)))
     kind = ("straight", "bent")[degree]
     sentence = (
         f"slow motion is {typical:.2f} times what fluctuation makes of it, rms over directions; "
-        f"most in direction {worst}, {kind}, {abs(own[degree, worst]):.1f} times"
+        f"most in direction {worst}, {kind}, {abs(found.scores[degree, worst]):.1f} times"
     )
     return Finding("drift", typical, 1 / np.sqrt(2 * slow.size), p, sentence)
 

@@ -101,8 +101,10 @@ def audit(recording: Recording, *, level: float = LEVEL) -> Audit:
     found = directions(recording, beta, noise if closed else None)
     windows = _unjudged(_early(asked, level))
     asked.append(curvature_finding(recording, found, windows=windows))
-    if "curvature" in _early(asked, level):
+    said = _early(asked, level)
+    if "curvature" in said:
         asked[0], _ = momentum_finding(recording, laws, law_known=law is not None, parabola=False)
+    if said & {"curvature", "drift", "stationarity"}:
         asked = _without_curvatures(asked, series)
     verdict = at_level(asked, level)
     lags = np.arange(1, min(2 * M, len(recording.updates) // 2))
@@ -190,7 +192,7 @@ def _without_curvatures(asked: list[Finding], series: NoiseSeries | None) -> lis
     """Noise that was made from curvatures says nothing where these do not hold."""
     if series is None or series.exact:
         return asked
-    words = "not judged: the noise was made from curvatures that do not hold"
+    words = "not judged: the noise was made from the curvatures of a minimum that does not hold"
     return [untested(one.name, words) if one.name == "noise" else one for one in asked]
 
 
