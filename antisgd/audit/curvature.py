@@ -82,7 +82,7 @@ def _scatter(
     cov(x², y²) = 2cov(x, y)² for Gaussian series, summed over time; θ's own part without mean and
     line. In steep directions θ and v swing together, and τ scatters less than either.
     """
-    grid = np.unique(a) if np.unique(a).size <= _GRID else np.geomspace(a.min(), a.max(), _GRID)
+    grid = np.geomspace(a.min(), a.max(), _GRID) if a.size > 1 else a
     gamma = variogram(grid, beta, noise, T)
     weight = np.asarray(theory.stationary_variances(grid, 1.0, beta, noise).weight)
     made = []

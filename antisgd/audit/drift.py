@@ -15,6 +15,8 @@ __all__ = ["Modes", "drift_finding", "modes", "stationarity_finding"]
 
 # Legendre polynomials in time: the first two are what drifts, the others what fluctuates.
 _DRIFTING, _DEGREES = 2, 22
+# Recorded curvatures may be this many times too large before a fluctuation passes for a drift.
+_WRONG = 10
 _BLOCKS = 2
 _GRID = 60
 # Blocks this many times longer than the memory (1−β)/(ηλ) have independent ends.
@@ -26,11 +28,11 @@ class Modes(NamedTuple):
 
     Attributes:
         scores: over the deviation that theory has at each λ (flat where it is unknown), [22, k].
-        flat: over that of a direction without curvature, whose noise is the reddest, [22, k].
+        redder: over that of a curvature ten times as small, [22, k].
     """
 
     scores: np.ndarray
-    flat: np.ndarray
+    redder: np.ndarray
 
 
 def modes(recording: Recording, beta: float, noise: theory.Noise) -> Modes:
@@ -51,15 +53,17 @@ def modes(recording: Recording, beta: float, noise: theory.Noise) -> Modes:
     # So flat that the stretch cannot tell it from flat.
     least = 1e-3 * (1 - beta) / T
     a = np.where(eta * lam < 2 * (1 + beta), np.maximum(eta * lam, least), least)
-    grid = np.unique(np.append(a, least))
-    grid = grid if grid.size <= _GRID else np.geomspace(least, a.max(), _GRID)
+    grid = np.geomspace(least, max(a.max(), 2 * least), _GRID)
     w = np.polynomial.legendre.legvander(np.linspace(-1, 1, T + 1), _DEGREES)[:, 1:]
     w = np.linalg.qr(w - w.mean(axis=0))[0]
     velocity = np.asarray(theory.stationary_variances(grid, 1.0, beta, noise).velocity)
     table = np.log(_variances(w, variogram(grid, beta, noise, T)) / velocity)
-    at_each = np.array([np.interp(np.log(a), np.log(grid), row) for row in table])
     motion = w.T @ (theta - theta.mean(axis=0)) / v.std(axis=0)
-    return Modes(motion / np.exp(at_each / 2), motion / np.exp(table[:, :1] / 2))
+    scores, redder = (
+        motion / np.exp([np.interp(np.log(x), np.log(grid), row) / 2 for row in table])
+        for x in (a, np.maximum(a / _WRONG, least))
+    )
+    return Modes(scores, redder)
 
 
 def _variances(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
@@ -75,11 +79,11 @@ def drift_finding(found: Modes) -> Finding:
     """Did the minimum move on a line or a bend, beyond what fluctuation does?
 
     Twice significant: against theory at the recorded curvature (a Gaussian score), and against the
-    recording's own fluctuations of degrees 3 … 22 (Student's t), these taken as red as they could
-    be. So neither a wrong curvature nor another amount of noise passes for a drift. The larger
-    p-value counts, Bonferroni over directions.
+    recording's own fluctuations of degrees 3 … 22 (Student's t), these taken as red as a curvature
+    ten times as small would make them. So neither a wrong curvature nor another amount of noise
+    passes for a drift. The larger p-value counts, Bonferroni over directions.
     """
-    slow, other = found.flat[:_DRIFTING], found.flat[_DRIFTING:]
+    slow, other = found.redder[:_DRIFTING], found.redder[_DRIFTING:]
     own = slow / np.sqrt(np.mean(other**2, axis=0))
     against_theory = 2 * stats.norm.sf(np.abs(found.scores[:_DRIFTING]))
     against_own = 2 * stats.t.sf(np.abs(own), len(other))

@@ -104,6 +104,8 @@ def audit(recording: Recording, *, level: float = LEVEL) -> Audit:
     said = _early(asked, level)
     if "curvature" in said:
         asked[0], _ = momentum_finding(recording, laws, law_known=law is not None, parabola=False)
+    if said & {"drift", "stationarity"} and recording.gradients is recording.noise is None:
+        asked[0] = untested("momentum", "not judged: weights alone, of a minimum that moves")
     if said & {"curvature", "drift", "stationarity"}:
         asked = _without_curvatures(asked, series)
     verdict = at_level(asked, level)

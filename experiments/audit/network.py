@@ -24,6 +24,7 @@ class Problem(NamedTuple):
 def problem(images: np.ndarray, labels: np.ndarray, penalty: float, seed: int) -> Problem:
     """LeNet for pictures [N, 8, 8, 1]: two convolutions 'same' with pooling, three dense layers."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # So small a network gains nothing from more.
     model = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
