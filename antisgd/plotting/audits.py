@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from antisgd.plotting.marks import LINES, mark_x, mark_y, points
+from antisgd.plotting.marks import LINES, entry, mark_x, mark_y, points
 from antisgd.plotting.panels import autocorrelation_panel
 from antisgd.plotting.style import (
     BLUE,
@@ -87,7 +87,8 @@ def audit_page(found: AuditArrays, title: str = "") -> Figure:
     _modes(axes[1, 1], found.modes)
     _times(axes[1, 2], found)
     for letter, axis in zip("abcdef", axes.flat, strict=True):
-        axis.set_title(letter, loc="left", fontweight="bold", pad=9)
+        # At one height, whatever stands above a panel.
+        axis.set_title(letter, loc="left", fontweight="bold", y=1.07, pad=0)
     if title:
         figure.suptitle(title)
     return figure
@@ -104,7 +105,7 @@ def _order(axis: Axes, found: AuditArrays) -> None:
         chosen = np.random.default_rng(0).permutation(found.places.shape[1])[:_EXAMPLES]
         spread = np.random.default_rng(1).uniform(0, 1, (2, len(chosen)))
         first, second = found.places[:, chosen] + spread
-        axis.plot(first, second, ".", color=BLUE, markersize=1.8, alpha=0.6, markeredgewidth=0)
+        axis.plot(first, second, ".", color=BLUE, markersize=2.4, alpha=0.6, markeredgewidth=0)
         axis.set(xlabel="batch of an example in an epoch", ylabel="batch in the next epoch")
     elif found.uses is not None:
         values, counts = np.unique(found.uses, return_counts=True)
@@ -130,6 +131,8 @@ def _autocorrelation(axis: Axes, found: AuditArrays) -> None:
         axis.set(xlabel="lag (update steps)", ylabel="noise autocorrelation")
     else:
         autocorrelation_panel(axis, found, found.band, found.steps_per_epoch)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low - 0.45 * (high - low), high)
         axis.legend(loc="lower right")
 
 
@@ -143,7 +146,7 @@ def _sizes(axis: Axes, gradients: np.ndarray) -> None:
     axis.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=THEORY, label="Gaussian")
     axis.set(yscale="log", ylim=(1e-6, 2 * max(0.4, density.max())), ylabel="density",
              xlabel="gradient of a batch (deviations)")  # fmt: skip
-    axis.legend(loc="upper right")
+    axis.legend(loc="lower center")
 
 
 def _weights(axis: Axes, found: AuditArrays) -> None:
@@ -165,9 +168,10 @@ def _modes(axis: Axes, modes: np.ndarray) -> None:
     axis.fill_between([0.5, len(modes) + 0.5], max(1 - spread, 0.02), 1 + spread, color=GREY,
                       alpha=0.3, linewidth=0, label="stationary, 2σ")  # fmt: skip
     points(axis, degrees, np.sqrt(np.mean(modes**2, axis=1)), BLUE)
+    entry(axis, "measured", BLUE)
     axis.axhline(1, color=THEORY, linewidth=0.8)
     axis.set(yscale="log", xlabel="degree of a polynomial in time", xlim=(0.5, len(modes) + 0.5),
-             ylabel="motion / theory, rms over directions")  # fmt: skip
+             ylabel="slow motion / theory (rms)")  # fmt: skip
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.3), max(high, 3))
     axis.legend(loc="upper right")
@@ -184,6 +188,7 @@ def _times(axis: Axes, found: AuditArrays) -> None:
                       label="theory, 95 %")  # fmt: skip
     axis.plot(x, found.expected[order], color=WINDOW, zorder=LINES, label="theory")
     points(axis, x, found.correlation_time[order], TIME)
+    entry(axis, "measured", TIME)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE, ylabel="correlation time (steps)")
     if x[0] / 3 < found.crossover < 3 * x[-1]:
         mark_x(axis, found.crossover, CROSS)
