@@ -21,6 +21,7 @@
                  pytree are weights; whether a loss averages
     display      how results print
     plotting     arrays to figures
+    audit        what a run that is done says of itself, from its recording
     study        all of it on a network of yours, from training to a report
 
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
@@ -37,6 +38,7 @@ def provenance() -> dict[str, Any]:
 
 
 __all__ = [
+    "audit",
     "averaging",
     "convolution",
     "data",

@@ -16,6 +16,14 @@ FINDINGS = sorted((ROOT / "antisgd" / "study" / "findings").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 INTERNAL_EDGES = {
+    # An audit is made of what is measured and of what theory says of it; plotting shows it.
+    ("audit", "display"),
+    ("audit", "fluctuations"),
+    ("audit", "inputs"),
+    ("audit", "plotting"),
+    ("audit", "results"),
+    ("audit", "statistics"),
+    ("audit", "theory"),
     ("ensemble", "heavy_ball"),
     ("ensemble", "sampling"),
     ("models", "convolution"),

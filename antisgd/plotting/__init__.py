@@ -13,12 +13,14 @@ The figures, by their number in the paper
     noise_against_curvature   Fig. 14
     accuracy_comparison       Sec. 7
     binned_agreement          measured over theory in bins of λ/λ_cross
+    audit_page                a recorded run and what it says of itself
 
 `label_source` names a figure's data in a line of its own. The panels draw into axes that are
 yours. Nothing here writes files.
 """
 
 from antisgd.plotting.agreement import Bins, binned_agreement, bins_panel
+from antisgd.plotting.audits import AuditArrays, audit_page
 from antisgd.plotting.backend import matplotlib as matplotlib
 from antisgd.plotting.figures import (
     accuracy_comparison,
@@ -46,9 +48,11 @@ from antisgd.plotting.spectra import count_panel, eigenvalue_density, spectrum_c
 from antisgd.plotting.style import label_source
 
 __all__ = [
+    "AuditArrays",
     "Bins",
     "accuracy_comparison",
     "accuracy_panel",
+    "audit_page",
     "autocorrelation_panel",
     "binned_agreement",
     "bins_panel",
