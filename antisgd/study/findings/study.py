@@ -15,11 +15,13 @@ from antisgd.study.findings import (
     discard,
     drift,
     noise,
+    predict,
     schemes,
     stationarity,
     training,
     validity,
     variances,
+    velocities,
 )
 from antisgd.study.findings.rows import Panels, Rows
 from antisgd.study.problem import Problem
@@ -89,8 +91,10 @@ def _of_periods(
 ) -> tuple[Rows, Panels]:
     """Both periods beside the theory."""
     pairs, recorded = found["eigenpairs"], found.get("analysis")
+    predicted = found.get("predict", {})
     if not recorded:
-        return [], {}
+        each = [predict.rows(one, None, pairs.values, name) for name, one in predicted.items()]
+        return [row for rows in each for row in rows], {}
     analyses = {
         scheme: analysis.marked(analysis.analyse(one, pairs.values, scheme, conditions), pairs)
         for scheme, one in recorded.items()
@@ -102,11 +106,15 @@ def _of_periods(
         in_bins[training.TITLES[scheme]] = bins.binned(conditions, one)
         rows += bins.rows(in_bins[training.TITLES[scheme]], scheme)
         rows += stationarity.rows(conditions, one, scheme)
+        rows += velocities.rows(conditions, one, recorded[scheme].trajectory, pairs.values, scheme)
         rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+        if scheme in predicted:
+            rows += predict.rows(predicted[scheme], one, pairs.values, scheme)
+    lines = predict.shown(predicted, pairs.values, training.TITLES)
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
-    panels = noise.panels(conditions, titled) | variances.panels(conditions, titled)
+    panels = noise.panels(conditions, titled) | variances.panels(conditions, titled, lines)
     return rows + schemes.rows(conditions, analyses), panels | bins.panels(in_bins)
 
 
