@@ -16,6 +16,7 @@ from antisgd.study.findings import (
     drift,
     noise,
     predict,
+    relaxation,
     schemes,
     stationarity,
     training,
@@ -108,6 +109,7 @@ def _of_periods(
         rows += stationarity.rows(conditions, one, scheme)
         rows += velocities.rows(conditions, one, recorded[scheme].trajectory, pairs.values, scheme)
         rows += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
+        rows += relaxation.rows(conditions, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             rows += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
         if scheme in predicted:
