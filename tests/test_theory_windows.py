@@ -229,6 +229,95 @@ def test_aligned_windows_of_ragged_epochs_against_dense_forms(name):
     assert_windows(windows(getattr(theory, name)(N, 4)), dense)
 
 
+def flip_flop_covariance(period, num_steps):
+    """The two passes of a pair share their batches, mirrored; a window begins with a pair."""
+    n = np.arange(num_steps)
+    place = np.where(n % (2 * period) < period, n % period, period - 1 - n % period)
+    pair = np.equal.outer(n // (2 * period), n // (2 * period))
+    same = np.equal.outer(place, place)
+    return pair * np.where(same, 1.0, -1 / (period - 1))
+
+
+def spanning_covariance(N, S, num_steps):
+    """(1/S²)Σ over pairs of places of δ − 1/N within each epoch, over its mean on the diagonal."""
+    epoch = np.arange(num_steps * S) // N
+    of_batch = np.arange(num_steps * S) // S
+    counts = np.zeros((num_steps, epoch[-1] + 1))
+    np.add.at(counts, (of_batch, epoch), 1)
+    covariance = (np.eye(num_steps) * S - counts @ counts.T / N) / S**2
+    return covariance / theory.spanning_batches(N, S).variance
+
+
+BY_POSITION = {
+    "flip_flop": (theory.flip_flop(7), lambda n: flip_flop_covariance(7, n), 14),
+    "spanning_batches": (
+        theory.spanning_batches(14, 4),
+        lambda n: spanning_covariance(14, 4, n),
+        7,
+    ),
+    "spanning nearly all": (
+        theory.spanning_batches(10, 7),
+        lambda n: spanning_covariance(10, 7, n),
+        10,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BY_POSITION))
+def test_aligned_windows_of_laws_with_longer_patterns_against_dense_forms(name):
+    """From the start of a pattern, after 2,000 steps and more of the same law."""
+    noise, covariance, pattern = BY_POSITION[name]
+    before = 2100 // pattern * pattern
+    dense = [dense_weights(a, covariance(before + T)) for a in A]
+    assert_windows(windows(noise), dense)
+
+
+@pytest.mark.parametrize(("before", "inside"), [("flip", "white"), ("shuffled", "flip")])
+def test_a_change_of_law_from_or_to_flip_flop(before, inside):
+    laws = {
+        "flip": (theory.flip_flop(M), lambda n: flip_flop_covariance(M, n)),
+        "white": (law(0), np.eye),
+        "shuffled": (law(M), lambda n: noise_covariance(M, n)),
+    }
+    history = 2000 // (2 * M) * 2 * M
+    whole = np.zeros((history + T, history + T))
+    whole[:history, :history] = laws[before][1](history)
+    whole[history:, history:] = laws[inside][1](T)
+    dense = [dense_weights(a, whole) for a in A]
+    assert_windows(windows(laws[inside][0], start=laws[before][0]), dense)
+
+
+def test_injected_noise_has_no_position():
+    """A window anywhere is an aligned one."""
+    for drift, found in windows(theory.anti_pgd()).items():
+        same = theory.window_variances(
+            A, 1.0, BETA, theory.anti_pgd(), T, drift=drift, aligned=False
+        )
+        np.testing.assert_array_equal(found.weight, same.weight)
+
+
+@pytest.mark.parametrize("name", ["flip_flop", "spanning_batches", "shuffle_once"])
+def test_the_spread_of_other_laws_is_that_of_their_quadratic_forms(name):
+    """var xᵀQx = 2 tr(QΣ)² about a mean of tr QΣ, as for reshuffling below."""
+    lam, n = np.array([0.05, 0.3]), 4000
+    noise, covariance, pattern = {
+        "shuffle_once": (theory.shuffle_once(7), None, 7)
+    }.get(name, BY_POSITION.get(name))  # fmt: skip
+    spread = theory.window_spread(lam, 1.0, BETA, noise, T, num_windows=n)
+    history = 1000 // pattern * pattern
+    lags = np.abs(np.subtract.outer(np.arange(history + T), np.arange(history + T)))
+    whole = theory.autocorrelation(noise, lags) if covariance is None else covariance(history + T)
+    for i, a in enumerate(lam):
+        weights = dense_weights(a, whole)
+        for form, found in zip(
+            window_forms("mean_velocity"), spread.relative_std[:2, i], strict=True
+        ):
+            Q = form @ weights
+            variance = 2 * np.trace(Q @ Q)
+            error = np.sqrt((48 * np.trace(Q @ Q @ Q @ Q) + 2 * variance**2) / n / variance) / 2
+            assert abs(found * np.trace(Q) - np.sqrt(variance)) < 4 * error
+
+
 def test_the_relative_standard_deviation_is_that_of_gaussian_quadratic_forms():
     """var xᵀQx = 2 tr(QΣ)², fourth cumulant 48 tr(QΣ)⁴, which gives the error of 4,000 windows."""
     lam, n = np.array([0.02, 0.3]), 4000
@@ -247,8 +336,8 @@ def test_the_relative_standard_deviation_is_that_of_gaussian_quadratic_forms():
     "arguments",
     [
         {"drift": "quadratic"},
-        {"noise": theory.flip_flop(4)},
-        {"noise": theory.anti_pgd()},
+        {"noise": theory.Noise(0.8, 0, correlations=np.array([-0.1]))},
+        {"noise": theory.anti_pgd(), "start": theory.with_replacement()},
         {"start": theory.with_replacement(), "aligned": False},
         {"eigenvalues": np.array([-1.0])},
         {"eigenvalues": np.array([4.0])},

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import EpochChain, Noise, epoch_chain
+from antisgd.theory.chain import EpochChain, epoch_chain
+from antisgd.theory.noise import Noise
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances
-from antisgd.theory.windows import WindowVariances, boundary_moments
+from antisgd.theory.window_state import boundary_moments
+from antisgd.theory.windows import WindowVariances
 
 __all__ = ["Visited", "decay_variances", "relaxed_window_variances", "visited_weights"]
 
@@ -162,26 +164,24 @@ def _propagate(lam, rates, beta, law: EpochChain, begin):
 
 @jax.jit
 def _scan(lam, rates, beta, law, phases, begin):
-    pulls, weights, innovations = (part[phases] for part in map(jnp.asarray, law))
+    chain = EpochChain(*(part[phases] for part in map(jnp.asarray, law)))
 
     def step(covariance, now):
-        eta, pull, weight, innovation, phase = now
-        # What an epoch leaves in c is forgotten where the next one begins.
-        kept = jnp.where(phase == 0, 0.0, 1.0)
-        half = _advance(covariance, lam[None], eta, beta, pull * kept, weight, kept)
+        eta, (pull, keep, weight, innovation) = now
+        half = _advance(covariance, lam[None], eta, beta, pull, keep)
         covariance = half.swapaxes(0, 1)
-        covariance = _advance(covariance, lam[None], eta, beta, pull * kept, weight, kept)
+        covariance = _advance(covariance, lam[None], eta, beta, pull, keep)
         b = jnp.stack([-eta, -eta, weight, -eta])
         covariance = covariance + innovation * jnp.outer(b, b)[..., None]
         return covariance, (covariance[0, 0], covariance[1, 1])
 
-    return jax.lax.scan(step, begin, (rates, pulls, weights, innovations, phases))
+    return jax.lax.scan(step, begin, (rates, chain))
 
 
-def _advance(rows, lam, eta, beta, pull, weight, kept):
+def _advance(rows, lam, eta, beta, pull, keep):
     """One step of (θ, v, c, Σθ), the noise being −pull·c."""
     theta, v, c, total = rows
     n = -pull * c
     v = beta * v - eta * (lam * theta + n)
     theta = theta + v
-    return jnp.stack([theta, v, kept * c + weight * n, total + theta])
+    return jnp.stack([theta, v, keep * c, total + theta])
