@@ -129,7 +129,9 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     period = T * 0.01 + (T + 21) * 1.0 + 2 * 2 * T * K * D / 1e12
     assert times["recording"] == pytest.approx(2 * period)
     assert times["other products"] == pytest.approx(1384 * 2)
-    for name in ("training.npz", "validity_with_replacement.npz", "density.npz"):
+    for name in (
+        "training.npz", "validity_with_replacement.npz", "density.npz", "prediction_x.npz",
+    ):  # fmt: skip
         results.write_arrays(tmp_path / name)
     results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz")
     results.write_arrays(tmp_path / "eigenpairs.npz", values=np.ones(K))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from antisgd import theory
+from antisgd import statistics, theory
 
 A, BETA, M, T = np.array([0.003, 0.05, 0.6]), 0.7, 8, 40
 DRIFTS = ("none", "mean", "mean_velocity", "line")
@@ -350,3 +350,33 @@ def test_what_windows_cannot_do_is_refused(arguments):
         theory.window_variances(
             given["eigenvalues"], 1.0, BETA, given["noise"], T, drift=given["drift"], **options
         )
+
+
+def test_resampled_windows_have_the_mean_of_theory_and_the_scatter_of_heavy_tails():
+    """One example of 40 holds nearly all of the noise: the band is far from the Gaussian one."""
+    rng, steps = np.random.default_rng(0), 8 * 10
+    lam, eta, beta = np.array([0.5, 5.0]), 0.1, 0.5
+    tailed = np.zeros((40, 1))
+    tailed[0] = 1.0
+    gaussian = rng.standard_normal((40, 1))
+    orders = [
+        np.concatenate([rng.permutation(40).reshape(10, 4) for _ in range(20)]) for _ in range(600)
+    ]
+    expected = theory.window_variances(lam, eta, beta, theory.without_replacement(10), steps)
+    relative = {}
+    for name, g in (("heavy", tailed), ("light", gaussian)):
+        wide = np.repeat(g, 2, axis=1)
+        found = statistics.resampled_windows(wide, lam, eta, beta, orders, steps)
+        C = theory.without_replacement(10, 4).variance * wide.var(axis=0, ddof=1)
+        for i in range(2):
+            ratio = found[i] / (C * expected[i])
+            error = ratio.std(axis=0, ddof=1) / np.sqrt(600)
+            assert np.all(np.abs(ratio.mean(axis=0) - 1) < 3.29 * error)
+            relative[name, i] = ratio.std(axis=0)
+        np.testing.assert_allclose(found[2], 2 * found[0] / found[1])
+    # The large example comes once an epoch in every window: the velocities scatter less.
+    assert np.all(relative["heavy", 1] < 0.7 * relative["light", 1])
+    with pytest.raises(ValueError, match="holds no window"):
+        statistics.resampled_windows(gaussian, lam[:1], eta, beta, [orders[0][:5]], steps)
+    with pytest.raises(ValueError, match="1 directions have 2"):
+        statistics.resampled_windows(gaussian, lam, eta, beta, orders, steps)
