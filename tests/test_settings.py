@@ -136,8 +136,8 @@ LENETS = {
     "sampling": ("without_replacement", "with_replacement"),
     "seed": 0,
     "seeds": 1,
-    "stages": ("train", "eigenpairs", "analysis", "covariance", "discard", "validity", "density", "predict",
-               "figures"),
+    "stages": ("train", "eigenpairs", "analysis", "covariance", "discard", "validity", "density",
+               "predict", "figures"),
     "weight_decay": 1e-4,
 }  # fmt: skip
 # The range that the help states.
