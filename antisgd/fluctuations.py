@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
-__all__ = ["Balance", "fluctuation_balance", "velocity_correlation_time"]
+__all__ = ["Balance", "fluctuation_balance", "velocity_correlation_time", "velocity_sums"]
 
 
 class Balance(NamedTuple):
@@ -125,6 +125,26 @@ def velocity_correlation_time(
     tau = lags @ whole / whole.sum(axis=0)
     left_out = np.einsum("h,bhk->bk", lags, without) / without.sum(axis=1)
     return tau, np.sqrt(9) * left_out.std(axis=0)
+
+
+def velocity_sums(velocities: np.ndarray, max_lag: int) -> np.ndarray:
+    """Σ_{h=1}^L c(h) and Σ_{h=1}^L h·c(h) of the velocities, [2, k], the two sums in Eq. 3.
+
+    Their ratio along one direction scatters by far more than itself unless the series is very
+    long: add them up over directions, or repetitions, first.
+
+    Args:
+        velocities: [T, k], drift removed.
+        max_lag: L, update steps.
+
+    Raises:
+        ValueError: fewer than L + 1 steps.
+    """
+    v = np.asarray(velocities, np.float64)
+    if not 1 <= max_lag < len(v):
+        raise ValueError(f"{len(v)} steps hold no correlation at max_lag={max_lag}")
+    c = _lagged(v, 0, len(v), max_lag)
+    return np.array([c.sum(axis=0), np.arange(1, max_lag + 1) @ c])
 
 
 def _lagged(v: np.ndarray, begin: int, length: int, max_lag: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from antisgd import theory
+from antisgd import statistics, theory
 
 A, BETA, M, T = np.array([0.003, 0.05, 0.6]), 0.7, 8, 40
 DRIFTS = ("none", "mean", "mean_velocity", "line")
@@ -229,6 +229,95 @@ def test_aligned_windows_of_ragged_epochs_against_dense_forms(name):
     assert_windows(windows(getattr(theory, name)(N, 4)), dense)
 
 
+def flip_flop_covariance(period, num_steps):
+    """The two passes of a pair share their batches, mirrored; a window begins with a pair."""
+    n = np.arange(num_steps)
+    place = np.where(n % (2 * period) < period, n % period, period - 1 - n % period)
+    pair = np.equal.outer(n // (2 * period), n // (2 * period))
+    same = np.equal.outer(place, place)
+    return pair * np.where(same, 1.0, -1 / (period - 1))
+
+
+def spanning_covariance(N, S, num_steps):
+    """(1/S²)Σ over pairs of places of δ − 1/N within each epoch, over its mean on the diagonal."""
+    epoch = np.arange(num_steps * S) // N
+    of_batch = np.arange(num_steps * S) // S
+    counts = np.zeros((num_steps, epoch[-1] + 1))
+    np.add.at(counts, (of_batch, epoch), 1)
+    covariance = (np.eye(num_steps) * S - counts @ counts.T / N) / S**2
+    return covariance / theory.spanning_batches(N, S).variance
+
+
+BY_POSITION = {
+    "flip_flop": (theory.flip_flop(7), lambda n: flip_flop_covariance(7, n), 14),
+    "spanning_batches": (
+        theory.spanning_batches(14, 4),
+        lambda n: spanning_covariance(14, 4, n),
+        7,
+    ),
+    "spanning nearly all": (
+        theory.spanning_batches(10, 7),
+        lambda n: spanning_covariance(10, 7, n),
+        10,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BY_POSITION))
+def test_aligned_windows_of_laws_with_longer_patterns_against_dense_forms(name):
+    """From the start of a pattern, after 2,000 steps and more of the same law."""
+    noise, covariance, pattern = BY_POSITION[name]
+    before = 2100 // pattern * pattern
+    dense = [dense_weights(a, covariance(before + T)) for a in A]
+    assert_windows(windows(noise), dense)
+
+
+@pytest.mark.parametrize(("before", "inside"), [("flip", "white"), ("shuffled", "flip")])
+def test_a_change_of_law_from_or_to_flip_flop(before, inside):
+    laws = {
+        "flip": (theory.flip_flop(M), lambda n: flip_flop_covariance(M, n)),
+        "white": (law(0), np.eye),
+        "shuffled": (law(M), lambda n: noise_covariance(M, n)),
+    }
+    history = 2000 // (2 * M) * 2 * M
+    whole = np.zeros((history + T, history + T))
+    whole[:history, :history] = laws[before][1](history)
+    whole[history:, history:] = laws[inside][1](T)
+    dense = [dense_weights(a, whole) for a in A]
+    assert_windows(windows(laws[inside][0], start=laws[before][0]), dense)
+
+
+def test_injected_noise_has_no_position():
+    """A window anywhere is an aligned one."""
+    for drift, found in windows(theory.anti_pgd()).items():
+        same = theory.window_variances(
+            A, 1.0, BETA, theory.anti_pgd(), T, drift=drift, aligned=False
+        )
+        np.testing.assert_array_equal(found.weight, same.weight)
+
+
+@pytest.mark.parametrize("name", ["flip_flop", "spanning_batches", "shuffle_once"])
+def test_the_spread_of_other_laws_is_that_of_their_quadratic_forms(name):
+    """var xᵀQx = 2 tr(QΣ)² about a mean of tr QΣ, as for reshuffling below."""
+    lam, n = np.array([0.05, 0.3]), 4000
+    noise, covariance, pattern = {
+        "shuffle_once": (theory.shuffle_once(7), None, 7)
+    }.get(name, BY_POSITION.get(name))  # fmt: skip
+    spread = theory.window_spread(lam, 1.0, BETA, noise, T, num_windows=n)
+    history = 1000 // pattern * pattern
+    lags = np.abs(np.subtract.outer(np.arange(history + T), np.arange(history + T)))
+    whole = theory.autocorrelation(noise, lags) if covariance is None else covariance(history + T)
+    for i, a in enumerate(lam):
+        weights = dense_weights(a, whole)
+        for form, found in zip(
+            window_forms("mean_velocity"), spread.relative_std[:2, i], strict=True
+        ):
+            Q = form @ weights
+            variance = 2 * np.trace(Q @ Q)
+            error = np.sqrt((48 * np.trace(Q @ Q @ Q @ Q) + 2 * variance**2) / n / variance) / 2
+            assert abs(found * np.trace(Q) - np.sqrt(variance)) < 4 * error
+
+
 def test_the_relative_standard_deviation_is_that_of_gaussian_quadratic_forms():
     """var xᵀQx = 2 tr(QΣ)², fourth cumulant 48 tr(QΣ)⁴, which gives the error of 4,000 windows."""
     lam, n = np.array([0.02, 0.3]), 4000
@@ -247,8 +336,8 @@ def test_the_relative_standard_deviation_is_that_of_gaussian_quadratic_forms():
     "arguments",
     [
         {"drift": "quadratic"},
-        {"noise": theory.flip_flop(4)},
-        {"noise": theory.anti_pgd()},
+        {"noise": theory.Noise(0.8, 0, correlations=np.array([-0.1]))},
+        {"noise": theory.anti_pgd(), "start": theory.with_replacement()},
         {"start": theory.with_replacement(), "aligned": False},
         {"eigenvalues": np.array([-1.0])},
         {"eigenvalues": np.array([4.0])},
@@ -261,3 +350,33 @@ def test_what_windows_cannot_do_is_refused(arguments):
         theory.window_variances(
             given["eigenvalues"], 1.0, BETA, given["noise"], T, drift=given["drift"], **options
         )
+
+
+def test_resampled_windows_have_the_mean_of_theory_and_the_scatter_of_heavy_tails():
+    """One example of 40 holds nearly all of the noise: the band is far from the Gaussian one."""
+    rng, steps = np.random.default_rng(0), 8 * 10
+    lam, eta, beta = np.array([0.5, 5.0]), 0.1, 0.5
+    tailed = np.zeros((40, 1))
+    tailed[0] = 1.0
+    gaussian = rng.standard_normal((40, 1))
+    orders = [
+        np.concatenate([rng.permutation(40).reshape(10, 4) for _ in range(20)]) for _ in range(600)
+    ]
+    expected = theory.window_variances(lam, eta, beta, theory.without_replacement(10), steps)
+    relative = {}
+    for name, g in (("heavy", tailed), ("light", gaussian)):
+        wide = np.repeat(g, 2, axis=1)
+        found = statistics.resampled_windows(wide, lam, eta, beta, orders, steps)
+        C = theory.without_replacement(10, 4).variance * wide.var(axis=0, ddof=1)
+        for i in range(2):
+            ratio = found[i] / (C * expected[i])
+            error = ratio.std(axis=0, ddof=1) / np.sqrt(600)
+            assert np.all(np.abs(ratio.mean(axis=0) - 1) < 3.29 * error)
+            relative[name, i] = ratio.std(axis=0)
+        np.testing.assert_allclose(found[2], 2 * found[0] / found[1])
+    # The large example comes once an epoch in every window: the velocities scatter less.
+    assert np.all(relative["heavy", 1] < 0.7 * relative["light", 1])
+    with pytest.raises(ValueError, match="holds no window"):
+        statistics.resampled_windows(gaussian, lam[:1], eta, beta, [orders[0][:5]], steps)
+    with pytest.raises(ValueError, match="1 directions have 2"):
+        statistics.resampled_windows(gaussian, lam, eta, beta, orders, steps)

@@ -43,7 +43,12 @@ def noise_autocorrelation(
 
 
 @styled
-def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) -> Figure:
+def variances_figure(
+    analyses: Mapping[str, Any],
+    cross: float,
+    limit: float,
+    predictions: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> Figure:
     """Fig. 2 (one regime: panels side by side) or Fig. 7 (two: a column each).
 
     Args:
@@ -51,6 +56,8 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
             drift_share, unconverged, blurred, fits and fit_spans.
         cross: λ_cross.
         limit: τ_SGD, update steps.
+        predictions: regime title → what was predicted of it without a free parameter: eigenvalues,
+            weight, velocity and correlation_time, [p] each.
     """
     single = len(analyses) == 1
     shape = (1, 2) if single else (2, len(analyses))
@@ -60,6 +67,9 @@ def variances_figure(analyses: Mapping[str, Any], cross: float, limit: float) ->
     for (variance, time), (title, analysis) in zip(columns, analyses.items(), strict=True):
         panels.variances_panel(variance, analysis, cross)
         panels.correlation_time_panel(time, analysis, cross, limit)
+        if predictions and title in predictions:
+            panels.prediction_lines(variance, predictions[title], ("weight", "velocity"))
+            panels.prediction_lines(time, predictions[title], ("correlation_time",))
         variance.legend(loc="upper left", ncols=2)
         time.legend(loc="lower left", ncols=2)
         if not single:

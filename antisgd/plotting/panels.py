@@ -30,6 +30,7 @@ from antisgd.plotting.style import (
     EIGENVALUE,
     GREY,
     NOISE,
+    PURPLE,
     THEORY,
     TIME,
     VELOCITY,
@@ -47,6 +48,7 @@ __all__ = [
     "eigenvalue_panel",
     "leading_variances_panel",
     "noise_panel",
+    "prediction_lines",
     "projection_panel",
     "variances_panel",
 ]
@@ -146,6 +148,15 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     axis.set_ylabel("correlation time $\\tau$ (update steps)")
     mark_x(axis, cross, CROSS)
     mark_y(axis, limit, "$\\tau_\\mathrm{SGD}$")
+
+
+def prediction_lines(axis: Axes, found: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """What was predicted without a free parameter, as the running median over directions."""
+    order = np.argsort(found["eigenvalues"])
+    for name in names:
+        axis.plot(found["eigenvalues"][order], _trend(found[name][order]), color=PURPLE,
+                  linewidth=1.0, zorder=FITS + 2, label="_prediction")  # fmt: skip
+    entry(axis, "predicted from $\\theta_K$ alone", PURPLE, "-", linewidth=1.0)
 
 
 def eigenvalue_panel(

@@ -23,6 +23,7 @@ from antisgd.statistics.fluctuations import (
     restoring_slope,
     variances,
 )
+from antisgd.statistics.resampling import resampled_windows
 
 __all__ = [
     "Alignment",
@@ -41,5 +42,6 @@ __all__ = [
     "mean_autocorrelation",
     "random_cosine_similarity",
     "remove_drift",
+    "resampled_windows",
     "variances",
 ]

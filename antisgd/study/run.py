@@ -20,6 +20,7 @@ from antisgd.study.stages import (
     density,
     discard,
     eigenpairs,
+    predict,
     record,
     train,
     validity,
@@ -242,6 +243,17 @@ def _density(
     return density.density(problem, settings, network.state.params, network.folder)
 
 
+def _predicted(
+    problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
+) -> dict[str, predict.Prediction]:
+    """Scheme → what its period will show; the spread outside by the density, if there is one."""
+    pairs = found["eigenpairs"]
+    return predict.predict(
+        problem, settings, network.state.params, pairs.vectors, pairs.values,
+        found.get("density"), network.folder,
+    )  # fmt: skip
+
+
 _COMPUTE = {
     "eigenpairs": _eigenpairs,
     "analysis": _recorded,
@@ -249,6 +261,7 @@ _COMPUTE = {
     "discard": _discarded,
     "validity": _path_curvature,
     "density": _density,
+    "predict": _predicted,
 }
 
 

@@ -144,7 +144,9 @@ class Run:
         STAGES,
         f"Which of {','.join(STAGES)} to run, in this order. covariance: per-example gradients "
         "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along the periods, 160 "
-        "Hessian products; density: the whole spectrum, 200 products.",
+        "Hessian products; density: the whole spectrum, 200 products; predict: both periods from "
+        "theta_K alone, some 1024 products, with the spread outside the eigenpairs if density was "
+        "run.",
         decides=False,
     )
     microbatch_size: int = setting(

@@ -24,10 +24,12 @@ Away from the stationary state
 
     decay_variances                           along a learning-rate schedule
     relaxed_window_variances                  windows whose noise-free path was subtracted
+    visited_weights                           where a window goes from a given beginning
 
 Where the loss is no parabola
 
     self_consistent, polynomial_averages      curvature and noise averaged over the fluctuations
+    visited_averages                          the same over the weights that a window visits
     anharmonic_variance                       one direction whose loss is known as a function
 
 Designing the noise
@@ -100,7 +102,12 @@ from antisgd.theory.regimes import (
     steep_variances,
     trace_ratio,
 )
-from antisgd.theory.schedules import decay_variances, relaxed_window_variances
+from antisgd.theory.schedules import (
+    Visited,
+    decay_variances,
+    relaxed_window_variances,
+    visited_weights,
+)
 from antisgd.theory.self_consistent import (
     Averages,
     SelfConsistent,
@@ -111,6 +118,7 @@ from antisgd.theory.spread import WindowSpread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
 from antisgd.theory.streams import from_indices
 from antisgd.theory.variances import Variances
+from antisgd.theory.visited import VisitedAverages, visited_averages
 from antisgd.theory.windows import WindowVariances, window_variances
 
 __all__ = [
@@ -124,6 +132,8 @@ __all__ = [
     "RandomCurvature",
     "SelfConsistent",
     "Variances",
+    "Visited",
+    "VisitedAverages",
     "WindowSpread",
     "WindowVariances",
     "anharmonic_variance",
@@ -164,6 +174,8 @@ __all__ = [
     "steep_variances",
     "trace_ratio",
     "velocity_autocovariance",
+    "visited_averages",
+    "visited_weights",
     "window_spread",
     "window_variances",
     "with_replacement",

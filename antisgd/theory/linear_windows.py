@@ -12,8 +12,9 @@ import numpy as np
 
 from antisgd import inputs
 from antisgd.theory import windows
+from antisgd.theory.chain import EpochChain, epoch_chain
 from antisgd.theory.linear import LinearOptimizer
-from antisgd.theory.noise import EpochChain, Noise, checked_law, epoch_chain
+from antisgd.theory.noise import Noise, checked_law
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.windows import WindowVariances
 

@@ -12,13 +12,11 @@ import numpy as np
 from antisgd import display, inputs
 
 __all__ = [
-    "EpochChain",
     "Noise",
     "anti_pgd",
     "autocorrelation",
     "checked_law",
     "drop_last",
-    "epoch_chain",
     "flip_flop",
     "independent_batches",
     "partial_last",
@@ -42,8 +40,10 @@ class Noise(NamedTuple):
         correlations: r(h) for h = 1 … L if the law is no mixture, else None.
         variance: R(0), the noise variance in units of C₀; nan if N and S were not given.
         batches: sizes of the batches of an epoch where epochs are independent of one another,
-            [steps an epoch]; None where they are not, or where there are none.
-        num_examples: N in the unit of the sizes; more than their sum if some are left out.
+            [steps an epoch]; of as many epochs as end with a batch where batches span them; None
+            where epochs are not independent, or where there are none.
+        num_examples: N in the unit of the sizes; more than their sum if some are left out, less if
+            batches span epochs.
         white_error: standard error of `white`, where it was estimated.
         closed_form: the tabulated law that an estimated one is consistent with, if any.
     """
@@ -223,7 +223,10 @@ def spanning_batches(num_examples: int, batch_size: int) -> Noise:
         overlap.append(_shared_epochs(starts, starts + h * batch_size, batch_size, num_examples))
     covariance = -np.array(overlap) / (num_examples * batch_size**2)
     variance = 1 / batch_size + covariance[0]
-    return Noise(0.0, 0, correlations=covariance[1:] / variance, variance=variance)
+    return Noise(
+        0.0, 0, correlations=covariance[1:] / variance, variance=variance,
+        batches=np.full(batches, batch_size), num_examples=num_examples,
+    )  # fmt: skip
 
 
 def _shared_epochs(first: np.ndarray, second: np.ndarray, size: int, period: int) -> float:
@@ -243,42 +246,6 @@ def _in_epoch(start: np.ndarray, epoch: np.ndarray, size: int, period: int) -> n
 def anti_pgd() -> Noise:
     """Injected noise ξ_{k+1} − ξ_k (Orvieto et al. 2022): Eq. 2 with M = 2, per variance 2σ_ξ²."""
     return Noise(0.0, 2)
-
-
-class EpochChain(NamedTuple):
-    """The noise of an epoch as a Markov chain, exact in second moments (beyond the paper).
-
-    δg_m = −pull_m·c + ε_m, c ← c + weight_m·δg_m, var ε_m = innovation_m per unit mean noise
-    variance; c starts every epoch at zero. All [steps an epoch].
-    """
-
-    pull: np.ndarray
-    weight: np.ndarray
-    innovation: np.ndarray
-
-
-def epoch_chain(noise: Noise) -> EpochChain:
-    """The chain of a law whose epochs are independent.
-
-    Batch m takes S_m of the W_m examples that are left: with w_m = M·S_m/N, pull 1/(M·W_m/N),
-    weight w_m, innovation ∝ 1/S_m − 1/W_m. For equal batches pull = 1/(M−m+1), weight 1 and
-    innovation = M/(M−1)·(M−m)/(M−m+1).
-
-    Raises:
-        ValueError: a law without epochs, or with epochs that depend on one another.
-    """
-    checked_law(noise)
-    if noise.white == 1 and noise.correlations is None:
-        return EpochChain(np.zeros(1), np.ones(1), np.ones(1))
-    if noise.batches is None:
-        raise ValueError(
-            "only laws whose epochs are independent have variances by position within the epoch: "
-            "pass for example without_replacement(steps_per_epoch), or aligned=False for a window"
-        )
-    M, N, sizes = len(noise.batches), noise.num_examples, noise.batches
-    left = N - (np.cumsum(sizes) - sizes)
-    innovation = (1 / sizes - 1 / left) / np.mean(1 / sizes - 1 / N)
-    return EpochChain(N / (M * left), M * sizes / N, innovation)
 
 
 def autocorrelation(noise: Noise, lags: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd import inputs
-from antisgd.theory.noise import Noise, epoch_chain
+from antisgd.theory.chain import epoch_chain
+from antisgd.theory.noise import Noise
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, edge_distance
 
@@ -31,13 +32,12 @@ class _Chain(NamedTuple):
 
 def _chain(noise: Noise) -> _Chain:
     chain = epoch_chain(noise)
-    if np.any(chain.weight != 1):
+    if np.any(chain.weight != 1) or noise.correlations is not None:
         raise ValueError(
             "the position within the epoch is treated for whole batches, reshuffled or "
             "independent: pass for example without_replacement(steps_per_epoch)"
         )
-    keep = 1 - chain.pull if noise.period else np.zeros(1)
-    return _Chain(chain.pull, keep, chain.innovation)
+    return _Chain(chain.pull, chain.keep, chain.innovation)
 
 
 def _stable_product(

@@ -4,18 +4,39 @@ Second moments of (θ, v, the epoch's chain) propagated step by step with η_k o
 for every quadratic and every law of independent epochs.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd.theory.noise import EpochChain, Noise, epoch_chain
+from antisgd.theory.chain import EpochChain, epoch_chain
+from antisgd.theory.noise import Noise
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances
-from antisgd.theory.windows import WindowVariances, boundary_moments
+from antisgd.theory.window_state import boundary_moments
+from antisgd.theory.windows import WindowVariances
 
-__all__ = ["decay_variances", "relaxed_window_variances"]
+__all__ = ["Visited", "decay_variances", "relaxed_window_variances", "visited_weights"]
+
+_GRID = 100
+
+
+class Visited(NamedTuple):
+    """Moments of θ_t − θ_0 over the noise and the times of a window from rest, [k] each.
+
+    With the minimum at m along a direction their mean is m·reach and their variance
+    σ_δg²·variance + m²·path_variance.
+
+    Attributes:
+        variance: of the fluctuation, per unit noise variance σ_δg².
+        reach: mean share of the way to the minimum.
+        path_variance: variance of that share over time.
+    """
+
+    variance: np.ndarray
+    reach: np.ndarray
+    path_variance: np.ndarray
 
 
 def decay_variances(
@@ -78,6 +99,49 @@ def relaxed_window_variances(
     return WindowVariances(s, s_v, 2 * s / s_v)
 
 
+def visited_weights(
+    eigenvalues: np.ndarray, learning_rate: float, momentum: float, noise: Noise, num_steps: int
+) -> Visited:
+    """Where a window of T steps goes from a given θ_0, such as θ_K, at rest.
+
+    θ_0 was itself drawn from the fluctuation: stationary variances about it would count that
+    draw twice, and flat directions do not reach them within the window.
+
+    Args:
+        eigenvalues: λ, [k]; any sign. More than 100 are interpolated from 100.
+        learning_rate: η.
+        momentum: β.
+        noise: white, or of independent epochs; the window begins with an epoch.
+        num_steps: T.
+
+    Raises:
+        ValueError: a law without independent epochs.
+    """
+    lam = np.asarray(eigenvalues, np.float64)
+    # Curvatures far below it do nothing within the window.
+    scale = (1 - momentum) / (learning_rate * num_steps)
+    places = np.arcsinh(lam / scale)
+    few = places if lam.size <= _GRID else np.linspace(places.min(), places.max(), _GRID)
+    grid = scale * np.sinh(few)
+    rates, begin = np.full(num_steps, learning_rate), np.zeros((4, 4, grid.size))
+    with float64_on_host():
+        _, (weight, _) = _propagate(grid, rates, momentum, epoch_chain(noise), begin)
+    way = _noiseless(learning_rate * grid, momentum, num_steps)
+    found = [weight.sum(axis=0) / (num_steps + 1), way.mean(axis=0), way.var(axis=0)]
+    if few is not places:
+        found = [np.interp(places, few, values) for values in found]
+    return Visited(*found)
+
+
+def _noiseless(a: np.ndarray, beta: float, num_steps: int) -> np.ndarray:
+    """Share of the way to the minimum after every step from rest, [T + 1, k]."""
+    share, v = np.zeros((num_steps + 1, a.size)), np.zeros(a.size)
+    for k in range(num_steps):
+        v = beta * v + a * (1 - share[k])
+        share[k + 1] = share[k] + v
+    return share
+
+
 def _checked(eigenvalues: Any, learning_rates: Any, beta: float) -> tuple[np.ndarray, np.ndarray]:
     lam, rates = np.asarray(eigenvalues, np.float64), np.asarray(learning_rates, np.float64)
     if not rates.size or not 0 <= beta < 1:
@@ -100,26 +164,24 @@ def _propagate(lam, rates, beta, law: EpochChain, begin):
 
 @jax.jit
 def _scan(lam, rates, beta, law, phases, begin):
-    pulls, weights, innovations = (part[phases] for part in map(jnp.asarray, law))
+    chain = EpochChain(*(part[phases] for part in map(jnp.asarray, law)))
 
     def step(covariance, now):
-        eta, pull, weight, innovation, phase = now
-        # What an epoch leaves in c is forgotten where the next one begins.
-        kept = jnp.where(phase == 0, 0.0, 1.0)
-        half = _advance(covariance, lam[None], eta, beta, pull * kept, weight, kept)
+        eta, (pull, keep, weight, innovation) = now
+        half = _advance(covariance, lam[None], eta, beta, pull, keep)
         covariance = half.swapaxes(0, 1)
-        covariance = _advance(covariance, lam[None], eta, beta, pull * kept, weight, kept)
+        covariance = _advance(covariance, lam[None], eta, beta, pull, keep)
         b = jnp.stack([-eta, -eta, weight, -eta])
         covariance = covariance + innovation * jnp.outer(b, b)[..., None]
         return covariance, (covariance[0, 0], covariance[1, 1])
 
-    return jax.lax.scan(step, begin, (rates, pulls, weights, innovations, phases))
+    return jax.lax.scan(step, begin, (rates, chain))
 
 
-def _advance(rows, lam, eta, beta, pull, weight, kept):
+def _advance(rows, lam, eta, beta, pull, keep):
     """One step of (θ, v, c, Σθ), the noise being −pull·c."""
     theta, v, c, total = rows
     n = -pull * c
     v = beta * v - eta * (lam * theta + n)
     theta = theta + v
-    return jnp.stack([theta, v, kept * c + weight * n, total + theta])
+    return jnp.stack([theta, v, keep * c, total + theta])

@@ -1,11 +1,14 @@
 """How much one direction's window statistics scatter, for Gaussian noise (beyond the paper)."""
 
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
 
 from antisgd import display, inputs
-from antisgd.theory.noise import Noise, epoch_chain
+from antisgd.theory.chain import epoch_chain
+from antisgd.theory.noise import Noise, without_replacement
+from antisgd.theory.pairs import is_paired
 from antisgd.theory.windows import window_arguments
 
 __all__ = ["WindowSpread", "window_spread"]
@@ -55,17 +58,21 @@ def window_spread(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window, white or of independent epochs.
+        noise: law of the window: white, of independent epochs or pairs of them, or one order for
+            all, whose spread is that over orders.
         num_steps: T.
-        start: law before the window; None: the window's own.
+        start: law before the window; None: the window's own, as it must be with one order for all.
         quantiles: probabilities.
         num_windows: simulated at each curvature.
         seed: of the simulation.
 
     Raises:
         ValueError: a curvature, η or β out of range, fewer than two steps or windows, quantiles
-            outside [0, 1], or a law without independent epochs.
+            outside [0, 1], a law without positions in an epoch, or one order for all after another
+            law.
     """
+    if noise.periodic and start is not None:
+        raise ValueError("one order for all epochs has no other law before it: leave out start")
     a, num_steps = window_arguments(eigenvalues, learning_rate, momentum, num_steps)
     num_windows = inputs.count("num_windows", num_windows, 2)
     if np.any(np.abs(inputs.finite("quantiles", quantiles, 1) - 0.5) > 0.5):
@@ -74,8 +81,11 @@ def window_spread(
     rng = np.random.default_rng(seed)
     wide = np.repeat(grid, num_windows)
     before = noise if start is None else start
-    state = _settle(wide, momentum, before, rng)
-    weight, velocity = _window_statistics(wide, momentum, noise, num_steps, state, rng)
+    stream = _innovations(before, wide.size, rng)
+    state = _settle(wide, momentum, before, stream)
+    if not noise.periodic:
+        stream = _innovations(noise, wide.size, rng)
+    weight, velocity = _window_statistics(wide, momentum, num_steps, state, stream)
     weight, velocity = (x.reshape(len(grid), num_windows) for x in (weight, velocity))
     weight, velocity = (x / x.mean(axis=1, keepdims=True) for x in (weight, velocity))
     tables, deviations = [], []
@@ -90,35 +100,58 @@ def window_spread(
 
 def _innovations(noise: Noise, shape: int, rng: np.random.Generator):
     """Endless noise of the law, one value a direction at a time, from an epoch's start."""
-    chain = epoch_chain(noise)
+    if noise.periodic:
+        yield from cycle(list(_epoch(without_replacement(noise.period), shape, rng)))
+    while is_paired(noise):
+        epoch = list(_epoch(without_replacement(noise.period), shape, rng))
+        yield from epoch + epoch[::-1]
     while True:
-        c = np.zeros(shape)
-        for pull, weight, innovation in zip(*chain, strict=True):
-            value = np.sqrt(innovation) * rng.standard_normal(shape) - pull * c
-            c = c + weight * value
-            yield value
+        yield from _epoch(noise, shape, rng)
 
 
-def _settle(a: np.ndarray, beta: float, noise: Noise, rng: np.random.Generator):
+def _epoch(noise: Noise, shape: int, rng: np.random.Generator):
+    c = np.zeros(shape)
+    for pull, keep, weight, innovation in zip(*epoch_chain(noise), strict=True):
+        fresh = np.sqrt(innovation) * rng.standard_normal(shape)
+        yield fresh - pull * c
+        c = keep * c + weight * fresh
+
+
+def _settle(a: np.ndarray, beta: float, noise: Noise, stream):
     """Weights and velocities at an epoch boundary in the stationary regime: zero weights suffice.
 
     Only differences within a window count, and what the start leaves in a direction fades like
     θ_0(1 − a/(1−β))^k: it is simulated over three epochs of reshuffling, which forgets at once in
-    steep directions and never drifts in flat ones.
+    steep directions and never drifts in flat ones. One order for all epochs forgets nothing: its
+    steady state s = A^M s + s_1 follows from one epoch from rest, s_1.
     """
     theta, v = np.zeros_like(a), np.zeros_like(a)
-    steps = 3 * noise.period if noise.period else int(min(20 / a.min(), 20_000))
-    for _, n in zip(range(steps), _innovations(noise, a.size, rng), strict=False):
+    steps = 3 * _pattern(noise) if _pattern(noise) else int(min(20 / a.min(), 20_000))
+    steps = noise.period if noise.periodic else steps
+    for _, n in zip(range(steps), stream, strict=False):
         v = beta * v - a * theta - n
         theta = theta + v
-    return theta, v
+    if not noise.periodic:
+        return theta, v
+    one = np.ones_like(a)
+    A = np.stack([np.stack([1 - a, beta * one], -1), np.stack([-a, beta * one], -1)], -2)
+    left = np.eye(2) - np.linalg.matrix_power(A, steps)
+    steady = np.linalg.solve(left, np.stack([theta, v], -1)[..., None])[..., 0]
+    return steady[:, 0], steady[:, 1]
 
 
-def _window_statistics(a, beta, noise, num_steps, state, rng):
+def _pattern(noise: Noise) -> int:
+    """Steps until the law begins anew; 0 for white noise."""
+    if noise.correlations is not None and noise.batches is not None:
+        return len(noise.batches)
+    return noise.period * (1 + is_paired(noise))
+
+
+def _window_statistics(a, beta, num_steps, state, stream):
     theta, v = state
     first = theta
     total, squares, moment, v_squares = (np.zeros_like(a) for _ in range(4))
-    for k, n in zip(range(1, num_steps + 1), _innovations(noise, a.size, rng), strict=False):
+    for k, n in zip(range(1, num_steps + 1), stream, strict=False):
         v = beta * v - a * theta - n
         theta = theta + v
         x = theta - first

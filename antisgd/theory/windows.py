@@ -6,29 +6,32 @@ adds 1/6 to every steep direction, and T itself cuts the correlation time of fla
 the plateau of Fig. 7.
 """
 
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from antisgd import display, inputs
-from antisgd.theory.noise import EpochChain, Noise, checked_law, epoch_chain
+from antisgd.theory.chain import epoch_chain
+from antisgd.theory.noise import Noise, checked_law
+from antisgd.theory.pairs import is_paired, pair_boundary, propagate_pairs
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.stationary import stationary_variances
 from antisgd.theory.variogram import variogram
+from antisgd.theory.window_state import (
+    MOMENT,
+    SUM,
+    THETA0,
+    X,
+    boundary_moments,
+    first_state,
+    propagate,
+)
 
-__all__ = [
-    "DRIFTS", "WindowVariances", "boundary_moments", "removed", "window_arguments",
-    "window_variances",
-]  # fmt: skip
+__all__ = ["DRIFTS", "WindowVariances", "removed", "window_arguments", "window_variances"]
 
 DRIFTS = ("none", "mean", "mean_velocity", "line")
 _GRID = 200
-# Components of the propagated state: displacement from θ_0, velocity, the epoch's chain c,
-# θ_0, and the running sums of displacement and of step times displacement.
-_X, _V, _C, _THETA0, _SUM, _MOMENT = range(6)
 
 
 class WindowVariances(NamedTuple):
@@ -69,8 +72,10 @@ def window_variances(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        noise: law of the window; in an aligned one white, of independent epochs, or one order for
-            all (averaged over the order, its noise has no position within the epoch).
+        noise: law of the window; in an aligned one any but an estimated list of correlations. One
+            order for all epochs, averaged over it, and injected noise are the same everywhere; a
+            window of flip-flop begins with a permutation, one of spanning batches where a batch
+            ends with an epoch.
         num_steps: T.
         drift: what is removed: "none" (the true mean only), "mean", "mean_velocity" (Sec. 5.3),
             or "line" (least squares).
@@ -79,8 +84,8 @@ def window_variances(
             App. G where training without replacement precedes; None: the window's own.
 
     Raises:
-        ValueError: an unknown drift, flip-flop or spanning batches in an aligned window, or a
-            curvature out of range.
+        ValueError: an unknown drift, a law without positions in an aligned window, or a curvature
+            out of range.
     """
     if drift not in DRIFTS:
         raise ValueError(f"drift must be one of {', '.join(DRIFTS)}, got {drift!r}")
@@ -88,7 +93,7 @@ def window_variances(
     for law in (noise, start or noise):
         checked_law(law)
     grid = _grid(a)
-    if aligned and not (noise.periodic and start is None):
+    if aligned and not (start is None and _same_everywhere(noise)):
         weight, velocity = _aligned(grid, momentum, noise, num_steps, drift, start or noise)
     elif start is None:
         weight, velocity = _unaligned(grid, momentum, noise, num_steps, drift)
@@ -99,6 +104,12 @@ def window_variances(
         velocity = np.exp(_interpolate(np.log(a), np.log(grid), np.log(velocity)))
     scale = learning_rate**2
     return WindowVariances(scale * weight, scale * velocity, 2 * weight / velocity)
+
+
+def _same_everywhere(noise: Noise) -> bool:
+    """Whether the noise has no position in an epoch: one order, averaged over it, or injected."""
+    injected = noise.period and noise.batches is None and noise.correlations is None
+    return noise.periodic or bool(injected)
 
 
 def window_arguments(
@@ -172,92 +183,27 @@ def _aligned(
 ) -> tuple[np.ndarray, np.ndarray]:
     with float64_on_host():
         rates = jnp.asarray(a)
-        first = _boundary_state(rates, beta, epoch_chain(start))
-        final, squares = _propagate(rates, beta, epoch_chain(noise), num_steps, first)
-        return removed(np.asarray(final), np.asarray(squares), num_steps, drift)
-
-
-def boundary_moments(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
-    """Covariance of (θ, v) at the end of an epoch in the stationary regime, [2, 2, k], per η²σ².
-
-    a = ηλ > 0, [k], float64.
-    """
-    steps = len(chain.pull)
-    zero = jnp.zeros((a.shape[0], 6, 6))
-    one_epoch, _ = _propagate(a, beta, chain, steps, zero)
-    pair = one_epoch[:, :2, :2]
-    # θ = displacement here, since θ_0 = 0: the pair (θ, v) obeys P = B P Bᵀ + Q over an epoch.
-    step = jnp.stack([jnp.stack([1 - a, beta + 0 * a], -1), jnp.stack([-a, beta + 0 * a], -1)], -2)
-    B = jnp.linalg.matrix_power(step, steps)
-    kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(-1, 4, 4)
-    P = jnp.linalg.solve(jnp.eye(4)[None] - kron, pair.reshape(-1, 4, 1)).reshape(-1, 2, 2)
-    return jnp.moveaxis(P, 0, -1)
-
-
-def _boundary_state(a: jax.Array, beta: float, chain: EpochChain) -> jax.Array:
-    """The state that an aligned window starts from, [k, 6, 6]."""
-    P = boundary_moments(a, beta, chain)
-    state = jnp.zeros((a.shape[0], 6, 6)).at[:, _THETA0, _THETA0].set(P[0, 0])
-    state = state.at[:, _V, _V].set(P[1, 1])
-    return state.at[:, _THETA0, _V].set(P[0, 1]).at[:, _V, _THETA0].set(P[0, 1])
-
-
-@partial(jax.jit, static_argnums=3)
-def _propagate(a, beta, chain, num_steps, first):
-    """Covariance [k, 6, 6] after T steps, and Σ_k of E x_k², E v_k², E θ_k² (k = 1 … T)."""
-
-    def step(carry, k):
-        covariance, squares = carry
-        covariance = _later(a, beta, chain, covariance, k)
-        theta = _square_of_weight(covariance)
-        terms = jnp.stack([covariance[:, _X, _X], covariance[:, _V, _V], theta])
-        return (covariance, squares + terms), None
-
-    carry = (first, jnp.zeros((3, a.shape[0])))
-    return jax.lax.scan(step, carry, jnp.arange(1, num_steps + 1))[0]
-
-
-def _later(a, beta, chain, covariance, k):
-    """The covariance of the state one step later, k = 1, 2, … counted from an epoch's start."""
-    m = (k - 1) % len(chain.pull)
-    pull, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
-    # What an epoch leaves in c is forgotten where the next one begins.
-    pull, keep = jnp.where(m == 0, 0.0, pull), jnp.where(m == 0, 0.0, 1 - weight * pull)
-    F, b = _transition(a, beta, pull, keep, k), _response(weight, k)
-    return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)[None]
-
-
-def _square_of_weight(covariance: jax.Array) -> jax.Array:
-    return covariance[:, _X, _X] + 2 * covariance[:, _X, _THETA0] + covariance[:, _THETA0, _THETA0]
-
-
-def _transition(
-    a: jax.Array, beta: float, pull: jax.Array, keep: jax.Array, k: jax.Array
-) -> jax.Array:
-    """One step of the state, the noise being −pull·c plus an innovation."""
-    zero, one = jnp.zeros_like(a), jnp.ones_like(a)
-    v = jnp.stack([-a, beta * one, pull * one, -a, zero, zero], -1)
-    x = v.at[:, _X].add(1)
-    c = jnp.stack([zero, zero, keep * one, zero, zero, zero], -1)
-    same = jnp.eye(6)[None]
-    rows = [x, v, c, same[:, _THETA0] + zero[:, None]]
-    rows += [x + same[:, _SUM], k * x + same[:, _MOMENT]]
-    return jnp.stack(rows, -2)
-
-
-def _response(weight: jax.Array, k: jax.Array) -> jax.Array:
-    one = jnp.ones(())
-    return jnp.stack([-one, -one, weight, 0 * one, -one, -k * one])
+        if is_paired(start):
+            moments = pair_boundary(rates, beta, start.period)
+        else:
+            moments = boundary_moments(rates, beta, epoch_chain(start))
+        first = first_state(moments)
+        if is_paired(noise):
+            found = propagate_pairs(rates, beta, noise.period, num_steps, first)
+        else:
+            found = propagate(rates, beta, epoch_chain(noise), num_steps, first)
+        final, squares = map(np.asarray, found)
+        return removed(final, squares, num_steps, drift)
 
 
 def removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str):
     """Expected sample variances of weight and velocity from the moments of a window."""
     T, P = num_steps, num_steps + 1
-    xx, xs, xt = final[:, _X, _X], final[:, _X, _SUM], final[:, _X, _MOMENT]
-    ss, st, tt = final[:, _SUM, _SUM], final[:, _SUM, _MOMENT], final[:, _MOMENT, _MOMENT]
+    xx, xs, xt = final[:, X, X], final[:, X, SUM], final[:, X, MOMENT]
+    ss, st, tt = final[:, SUM, SUM], final[:, SUM, MOMENT], final[:, MOMENT, MOMENT]
     s_v = squares[1] / T
     if drift == "none":
-        return (squares[2] + final[:, _THETA0, _THETA0]) / P, s_v
+        return (squares[2] + final[:, THETA0, THETA0]) / P, s_v
     s_0 = squares[0] / P - ss / P**2
     if drift == "mean":
         return s_0, s_v

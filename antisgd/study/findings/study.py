@@ -16,11 +16,14 @@ from antisgd.study.findings import (
     discard,
     drift,
     noise,
+    predict,
+    relaxation,
     schemes,
     stationarity,
     training,
     validity,
     variances,
+    velocities,
 )
 from antisgd.study.findings.rows import Panels, Rows, mean_row
 from antisgd.study.problem import Problem
@@ -117,8 +120,10 @@ def _of_periods(
 ) -> tuple[Rows, Panels]:
     """Both periods beside the theory."""
     pairs, recorded = found["eigenpairs"], found.get("analysis")
+    predicted = found.get("predict", {})
     if not recorded:
-        return [], {}
+        each = [predict.rows(one, None, pairs.values, name) for name, one in predicted.items()]
+        return [row for rows in each for row in rows], {}
     analyses = {
         scheme: analysis.marked(analysis.analyse(one, pairs.values, scheme, conditions), pairs)
         for scheme, one in recorded.items()
@@ -130,12 +135,17 @@ def _of_periods(
         own = noise.rows(conditions, one, recorded[scheme], scheme)
         own += variances.rows(one, scheme) + bins.rows(in_bins[title], scheme)
         own += stationarity.rows(conditions, one, scheme)
+        own += velocities.rows(conditions, one, recorded[scheme].trajectory, pairs.values, scheme)
         own += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
+        own += relaxation.rows(conditions, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             own += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+        if scheme in predicted:
+            own += predict.rows(predicted[scheme], one, pairs.values, scheme)
         rows += [_told_apart(row, title) for row in own]
+    lines = predict.shown(predicted, pairs.values, training.TITLES)
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
-    panels = noise.panels(conditions, titled) | variances.panels(conditions, titled)
+    panels = noise.panels(conditions, titled) | variances.panels(conditions, titled, lines)
     return rows + schemes.rows(conditions, analyses), panels | bins.panels(in_bins)
 
 

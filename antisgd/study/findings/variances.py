@@ -123,14 +123,19 @@ def _band_rows(one: Analysis, name: str, scheme: str, figure: str) -> Rows:
     return rows
 
 
-def panels(conditions: Conditions, analyses: Mapping[str, Analysis]) -> Panels:
+def panels(
+    conditions: Conditions,
+    analyses: Mapping[str, Analysis],
+    predictions: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> Panels:
     """Fig. 2 of the first scheme and, with several, Fig. 7.
 
     Args:
         conditions: of the periods.
         analyses: title of the scheme → its analysis.
+        predictions: title of a scheme → what was predicted from θ_K alone, see `predict.shown`.
     """
-    marks = conditions.crossover, conditions.max_correlation_time
+    marks = conditions.crossover, conditions.max_correlation_time, predictions
     first = dict([next(iter(analyses.items()))])
     made = {"variances": plotting.variances_figure(first, *marks)}
     if len(analyses) > 1:

@@ -177,7 +177,8 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
         # Weights in float64, velocities and noise of every period of a network, then what turns
         # one into statistics: its copy and four float64 arrays; or single gradients, twice.
         values = settings.analysis_epochs * _steps_per_epoch(problem, settings) * k
-        single = 12 * problem.num_examples * k * ("covariance" in settings.stages)
+        of_examples = bool({"covariance", "predict"} & set(settings.stages))
+        single = 12 * problem.num_examples * k * of_examples
         held = values * 16 * len(settings.sampling) + max(values * 48, single)
         items["recording"] = Bytes(4 * d * k + chunk, held)
     return items

@@ -25,7 +25,9 @@ CAPTIONS = {
         "Left: the theory has the weight variance bend at λ_cross, flat to its right and "
         "proportional to λ to its left, while the velocity variance stays proportional to λ. "
         "Right: the correlation time should fall as 1/λ in steep directions and stop growing at "
-        "τ_SGD in flat ones; 95 % of the points should lie in the orange band.",
+        "τ_SGD in flat ones; 95 % of the points should lie in the orange band. A purple line "
+        "was predicted from θ_K alone, with curvature and noise averaged over the weights that the "
+        "period visits.",
     ),
     "eigenvalues": Caption(
         "Density of the Hessian eigenvalues found",

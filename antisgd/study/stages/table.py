@@ -34,6 +34,8 @@ STAGES = (
     Stage("discard", ("train", "eigenpairs"), "discard.npz"),
     Stage("validity", ("eigenpairs", "analysis"), "validity_*.npz", products=160),
     Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
+    # 32 directions at 4 drawn weights, some 4 times for each of two schemes; gradients beside them.
+    Stage("predict", ("train", "eigenpairs"), "prediction_*.npz", products=1024),
     Stage("figures", ("train",), "report.html"),
 )
 

@@ -1,0 +1,207 @@
+"""The prediction without a free parameter: what a period will show, from θ_K alone (Sec. 5).
+
+Hessian products and per-example gradients at θ_K and at a few drawn weights; no trajectory.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from antisgd import results, theory
+from antisgd.lanczos import SpectralDensity
+from antisgd.study.conditions import Conditions, conditions_of
+from antisgd.study.problem import Problem
+from antisgd.study.settings import Settings
+from antisgd.study.stages import drawn
+
+__all__ = ["Prediction", "predict"]
+
+# Below what two pairs leave uncertain, and the iterations that it may take.
+TOLERANCE, ITERATIONS = 0.05, 15
+
+_log = logging.getLogger(__name__)
+
+
+class Prediction(NamedTuple):
+    """What is predicted of the period of one scheme, along p of the k directions.
+
+    Attributes:
+        places: among all that were found, [p]: positive stable curvature, and noise.
+        start_noise: σ_δg² at θ_K, [p].
+        curvature: λ averaged over the weights that the period visits, [p]; all [p] empty where
+            refused.
+        noise: σ_δg², averaged alike, [p].
+        weight: σ_θ² in the window, mean velocity removed, [p].
+        velocity: σ_v², the same, [p].
+        correlation_time: 2·weight/velocity, [p].
+        time_band: 95 % of directions lie within, over correlation_time, [p, 2].
+        measured: places within [p] of the directions that were averaged, [n].
+        pair_curvature: averaged over θ_K, at those, from each pair of draws alone, [pairs, n].
+        pair_noise: the same of the noise.
+        outside: standard deviation drawn along a dimension outside the k; nan: nothing was.
+        iterations: until the averages were consistent.
+        refused: why there is no prediction; empty if there is one.
+    """
+
+    places: np.ndarray
+    start_noise: np.ndarray
+    curvature: np.ndarray
+    noise: np.ndarray
+    weight: np.ndarray
+    velocity: np.ndarray
+    correlation_time: np.ndarray
+    time_band: np.ndarray
+    measured: np.ndarray
+    pair_curvature: np.ndarray
+    pair_noise: np.ndarray
+    outside: float
+    iterations: int
+    refused: str
+
+
+def predict(
+    problem: Problem,
+    settings: Settings,
+    params: Any,
+    vectors: np.ndarray,
+    eigenvalues: np.ndarray,
+    density: SpectralDensity | None,
+    folder: Path,
+) -> dict[str, Prediction]:
+    """Scheme → what its period will show; kept in prediction_SCHEME.npz, where it is read again.
+
+    Args:
+        problem: loss and examples.
+        settings: of the study.
+        params: θ_K.
+        vectors: directions, [k, d].
+        eigenvalues: [k].
+        density: of all eigenvalues, for the spread outside the k directions; None: none is drawn.
+        folder: of the network.
+    """
+    made, C = {}, None
+    for scheme in settings.sampling:
+        path = folder / f"prediction_{scheme}.npz"
+        if not _holds(path, len(eigenvalues), density is not None):
+            C = drawn.noise_at(problem, settings, params, vectors) if C is None else C
+            one = _predicted(problem, settings, params, vectors, eigenvalues, C, density, scheme)
+            results.write_arrays(
+                path, pairs=len(eigenvalues), with_density=density is not None, **one._asdict()
+            )
+        arrays = results.read_arrays(path)
+        found: dict[str, Any] = {name: arrays[name] for name in Prediction._fields}
+        for name, kind in (("outside", float), ("iterations", int), ("refused", str)):
+            found[name] = kind(found[name])
+        made[scheme] = Prediction(**found)
+        if made[scheme].refused:
+            _log.warning("no prediction %s: %s", scheme, made[scheme].refused)
+    return made
+
+
+def _holds(path: Path, k: int, drawn: bool) -> bool:
+    """Whether it was made along these directions, and with the density where there is one now."""
+    if not path.exists():
+        return False
+    arrays = results.read_arrays(path)
+    return int(arrays["pairs"]) == k and (bool(arrays["with_density"]) or not drawn)
+
+
+def _predicted(
+    problem: Problem,
+    settings: Settings,
+    params: Any,
+    vectors: np.ndarray,
+    eigenvalues: np.ndarray,
+    C: tuple[np.ndarray, float],
+    density: SpectralDensity | None,
+    scheme: str,
+) -> Prediction:
+    conditions = conditions_of(problem.num_examples, settings)
+    law, edge = conditions.noise_law(scheme), 2 * (1 + conditions.momentum)
+    along, beyond = C
+    rated = conditions.learning_rate * eigenvalues
+    index = np.flatnonzero((rated > 0) & (rated < edge) & (along > 0))
+    noise = law.variance * along[index]
+    outside = np.nan
+    if density is not None:
+        noiseless = problem.noiseless_curvature
+        outside = _spread_outside(conditions, law, density, eigenvalues, beyond, noiseless)
+    if not index.size:
+        return _refusal(index, noise, outside, "no direction has curvature and noise")
+    flat, restore = ravel_pytree(params)
+    drawing = drawn.Drawing(
+        problem, settings.microbatch_size, flat, restore, jnp.asarray(vectors[index]),
+        eigenvalues[index], noise, drawn.spread_out(index.size), law.variance,
+        0.0 if np.isnan(outside) else outside, jax.random.key(settings.seed),
+    )  # fmt: skip
+    try:
+        found, pairs = _solved(drawing, conditions, law)
+        return _shown(conditions, scheme, drawing, found, pairs, index, outside)
+    except (ArithmeticError, ValueError) as error:
+        return _refusal(index, noise, outside, str(error))
+
+
+def _spread_outside(
+    conditions: Conditions,
+    law: theory.Noise,
+    density: SpectralDensity,
+    eigenvalues: np.ndarray,
+    beyond: float,
+    noiseless: float,
+) -> float:
+    """Deviation along a dimension outside: noise ∝ |λ − noiseless| over the rest of the density."""
+    rest = density.nodes < eigenvalues.min()
+    if not rest.any():
+        return 0.0
+    nodes, weights = density.nodes[rest], density.weights[rest]
+    noise = np.abs(nodes - noiseless) * law.variance
+    noise *= beyond * weights.sum() / (weights @ np.abs(nodes - noiseless))
+    seen = theory.visited_weights(
+        nodes, conditions.learning_rate, conditions.momentum, law,
+        conditions.epochs * conditions.steps_per_epoch,
+    )  # fmt: skip
+    return float(np.sqrt(weights @ (noise * seen.variance) / weights.sum()))
+
+
+def _solved(
+    drawing: drawn.Drawing, conditions: Conditions, law: theory.Noise
+) -> tuple[theory.VisitedAverages, np.ndarray]:
+    """The fixed point, and its ratios to θ_K from each pair of draws, [pairs, 2, n]."""
+    averages, last = drawn.make_averages(drawing)
+    found = theory.visited_averages(
+        averages, len(drawing.eigenvalues), conditions.learning_rate, conditions.momentum, law,
+        conditions.epochs * conditions.steps_per_epoch, tolerance=TOLERANCE,
+        max_iterations=ITERATIONS,
+    )  # fmt: skip
+    return found, last[0]
+
+
+def _shown(conditions, scheme, drawing, found, pairs, index, outside) -> Prediction:
+    """What the window shows at the averaged curvature and noise."""
+    steps = conditions.epochs * conditions.steps_per_epoch
+    window = (
+        found.curvature, conditions.learning_rate, conditions.momentum,
+        conditions.noise_law(scheme), steps,
+    )  # fmt: skip
+    seen = theory.window_variances(*window, start=conditions.starting_law)
+    band = theory.window_spread(
+        *window, start=conditions.starting_law, quantiles=(0.025, 0.975)
+    ).correlation_time
+    return Prediction(
+        index, drawing.noise, found.curvature, found.noise, found.noise * seen.weight,
+        found.noise * seen.velocity, seen.correlation_time, band, drawing.measured,
+        pairs[:, 0], pairs[:, 1], outside, found.iterations, "",
+    )  # fmt: skip
+
+
+def _refusal(index: np.ndarray, noise: np.ndarray, outside: float, why: str) -> Prediction:
+    nothing, two = np.zeros(0), np.zeros((0, 2))
+    return Prediction(
+        index, noise, nothing, nothing, nothing, nothing, nothing, two, np.zeros(0, int),
+        two.T, two.T, outside, 0, why,
+    )  # fmt: skip
