@@ -1,5 +1,6 @@
 """What a solve is worth: true residuals, orthogonality, rounding noise, and missed pairs."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from antisgd import display
+from antisgd import devices, display
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.iteration import Matvec, advance, apply, init
 from antisgd.lanczos.projection import State
@@ -22,6 +23,7 @@ __all__ = [
     "COMBINATIONS",
     "probe",
     "residuals",
+    "warn",
 ]
 
 # Random combinations of all vectors whose products estimate the residuals of all pairs.
@@ -60,14 +62,14 @@ class Certificate(NamedTuple):
         return display.described(self)
 
 
-def measure_noise(matvec: Matvec, vectors: Array, block_size: int) -> float:
+def measure_noise(matvec: Matvec, vectors: Array, block_size: int, dimension: int) -> float:
     """Rounding noise of the matvec: how A(x/3)·3 differs from A x, per product, rows x [r, d].
 
     The two products round differently throughout, so their difference is √2 times the noise of
     one, on a deterministic machine and at any precision of the matrix products.
     """
     count = vectors.shape[0]
-    both = _images(matvec, jnp.concatenate([vectors, vectors / 3]), block_size)
+    both = _images(matvec, jnp.concatenate([vectors, vectors / 3]), block_size, dimension)
     peak = float(jnp.max(jnp.abs(both), initial=0))
     factor = storage.power_of_two(peak)
     both = both * factor
@@ -121,6 +123,7 @@ def probe(
     product: Product,
     vectors: Array,
     elsewhere: float,
+    dimension: int,
     *,
     key: Array,
     block_size: int,
@@ -133,19 +136,23 @@ def probe(
         product: the same of a block, [b, d] -> [b, d].
         vectors: rows [k, d] to deflate: their eigenvalues become `elsewhere`.
         elsewhere: a value that nobody wants.
+        dimension: d.
         key: of the start.
         block_size, products: of the run.
 
     Returns:
         The state after so many products, or as many as the rest of the space has dimensions.
     """
-    k, dimension = vectors.shape
+    k = len(vectors)
 
     def deflated(block: Array) -> Array:
         inside, rest = _split(vectors, block)
         return _join(vectors, elsewhere, inside, product(rest))
 
-    state = init(matvec, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
+    state = init(
+        matvec, dimension, key=key, block_size=block_size, dtype=vectors.dtype,
+        mesh=storage.mesh_of(vectors),
+    )  # fmt: skip
     while state.products < min(products, dimension - k):
         state = advance(deflated, state)
     return state
@@ -161,6 +168,28 @@ def first_unidentifiable(values: np.ndarray, noise: float) -> int:
     return int(close[0]) if len(close) else len(values)
 
 
+def warn(certificate: Certificate, found: int, wanted: int) -> None:
+    """Warns of what the caller of a solve should know of the pairs that it found."""
+    if certificate.converged < wanted:
+        warnings.warn(
+            f"{certificate.converged} of {wanted} eigenpairs are converged, the others are marked: "
+            "allow more products or memory",
+            stacklevel=4,
+        )
+    if certificate.missed:
+        warnings.warn(
+            f"{certificate.missed} eigenpairs are missing before the last: allow more products",
+            stacklevel=4,
+        )
+    if certificate.identifiable < found:
+        warnings.warn(
+            f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
+            f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
+            "single eigenvectors are not",
+            stacklevel=4,
+        )
+
+
 @jax.jit
 def _split(vectors: Array, block: Array) -> tuple[Array, Array]:
     """Coefficients [k, b] in the vectors, and what lies outside them."""
@@ -174,12 +203,12 @@ def _join(vectors: Array, elsewhere: float, inside: Array, image: Array) -> Arra
     return image + _matmul((elsewhere * inside - _matmul(vectors, image.T)).T, vectors)
 
 
-def _images(matvec: Matvec, rows: Array, block_size: int) -> Array:
+def _images(matvec: Matvec, rows: Array, block_size: int, dimension: int) -> Array:
     """Products of rows [r, d], a block at a time, always of the one compiled size."""
     count = rows.shape[0]
     rows = jnp.pad(rows, ((0, -count % block_size), (0, 0)))
     blocks = rows.reshape(-1, block_size, rows.shape[1])
-    return jnp.concatenate([apply(matvec, block) for block in blocks])[:count]
+    return jnp.concatenate([apply(matvec, block, dimension) for block in blocks])[:count]
 
 
 def _error_norms(
@@ -194,7 +223,7 @@ def _error_norms(
         scaled_values = jnp.asarray(values * factor, vectors.dtype)
         combined, scaled = _combinations(rows, scaled_values, vectors)
         distances = _distances(product(combined) * factor, scaled)
-        norms.append(np.asarray(distances, np.float64) / factor)
+        norms.append(np.asarray(devices.fetched(distances), np.float64) / factor)
     return np.concatenate([np.zeros(0), *norms])[:count]
 
 

@@ -48,7 +48,7 @@ def watched(
 
     def product(block: Array) -> Array:
         nonlocal done
-        image = apply(matvec, block)
+        image = apply(matvec, block, int(state.dimension))
         done += len(block)
         if callback is not None:
             progress = estimate(state, k)

@@ -1,12 +1,12 @@
 """The loop that most people want: extend until the wanted pairs converge, probe, certify."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
@@ -26,8 +26,9 @@ _SAMPLES = 16
 class Eigenpairs(NamedTuple):
     """Eigenpairs, the most wanted first, and what vouches for them.
 
-    values float64 [k]; vectors [k, d], orthonormal rows on the device; residuals float64 [k], in
-    the 2-norm; converged bool [k]; state: for more pairs later.
+    values float64 [k]; vectors [k, d], orthonormal rows on the device (over a mesh its columns on
+    each, zeros filling up the last ones: `vectors[:, :d]`); residuals float64 [k], in the 2-norm;
+    converged bool [k]; state: for more pairs later.
     """
 
     values: np.ndarray
@@ -58,6 +59,7 @@ def leading_eigenpairs(
     dtype: Any = None,
     state: State | None = None,
     callback: Callback | None = None,
+    mesh: Mesh | None = None,
 ) -> Eigenpairs:
     """The k leading eigenpairs of a symmetric operator, with a certificate.
 
@@ -86,6 +88,8 @@ def leading_eigenpairs(
             buffers are used up. Stopped and resumed, a solve gives the same bits.
         callback: `callback(state, progress)` after each block, for progress and checkpoints; the
             state's buffers are valid until it returns. Probe and certificate leave it as it is.
+        mesh: devices that the basis is dealt out to, each its columns of every vector, such as
+            `antisgd.devices.mesh()`; None keeps it on one. A state keeps to its own.
 
     Raises:
         ValueError: k or options out of range, or a matvec that is not symmetric.
@@ -95,7 +99,9 @@ def leading_eigenpairs(
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
         size = default_block_size(goal.k) if block_size is None else block_size
-        state = init(matvec, dimension, key=key, block_size=size, start=start, dtype=dtype)
+        state = init(
+            matvec, dimension, key=key, block_size=size, start=start, dtype=dtype, mesh=mesh
+        )
     _check_limits(state, dimension, max_products, probe_products)
     capacity = capacity_of(state, goal.k, memory)
     while True:
@@ -122,7 +128,8 @@ def _check_limits(
     inputs.count("probe_products", probe_products, 0)
     if max_products is not None:
         inputs.count("max_products", max_products)
-    held = storage.usable(state.basis)[0].shape[1]
+    storage.usable(state.basis)
+    held = int(state.dimension)
     if held != dimension:
         raise ValueError(f"the state is of a solve in {held} dimensions, not {dimension}")
 
@@ -160,7 +167,8 @@ def _check(matvec: Matvec, state: State, goal: Goal) -> tuple[State, Ritz, Verdi
     if np.isnan(state.noise):
         leading = pairs.coefficients[:, : max(1, state.block_size // 2)]
         vectors = storage.combine(state.basis, leading)
-        noise = certify.measure_noise(matvec, vectors, state.block_size)
+        size, dimension = state.block_size, int(state.dimension)
+        noise = certify.measure_noise(matvec, vectors, size, dimension)
         state = state._replace(noise=noise, products=state.products + 2 * len(vectors))
     verdict = judge(pairs, goal, state)
     if not len(state.history) or state.history[-1, 0] != state.products:
@@ -175,7 +183,7 @@ def _check_due(state: State, k: int) -> bool:
     with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
     """
     m = multiplied(state)
-    if m < min(k + state.block_size, state.basis[0].shape[1]):
+    if m < min(k + state.block_size, state.dimension):
         return False
     if not len(state.history):
         return True
@@ -197,13 +205,14 @@ def _probe(
     callback: Callback | None,
 ) -> Array:
     """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
-    if not products or len(values) == vectors.shape[1]:
+    if not products or len(values) == state.dimension:
         return vectors[:0]
     found = certify.probe(
         matvec,
         watched(matvec, state, goal.k, "probe", products, callback),
         vectors,
         unwanted(values, goal, state),
+        int(state.dimension),
         key=_key(state, 2**31 + int(state.size)),
         block_size=state.block_size,
         products=products,
@@ -262,25 +271,8 @@ def _certify(
 
 
 def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
-    certificate, wanted = pairs.certificate, len(pairs.values)
-    if certificate.converged < (wanted if goal.threshold is not None else goal.k):
-        warnings.warn(
-            f"{certificate.converged} of {goal.k} eigenpairs are converged, the others are marked: "
-            "allow more products or memory",
-            stacklevel=3,
-        )
-    if certificate.missed:
-        warnings.warn(
-            f"{certificate.missed} eigenpairs are missing before the last: allow more products",
-            stacklevel=3,
-        )
-    if certificate.identifiable < wanted:
-        warnings.warn(
-            f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
-            f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
-            "single eigenvectors are not",
-            stacklevel=3,
-        )
+    wanted = len(pairs.values)
+    certify.warn(pairs.certificate, wanted, wanted if goal.threshold is not None else goal.k)
     return pairs
 
 
