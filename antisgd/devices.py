@@ -12,8 +12,10 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import jax
@@ -24,8 +26,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
     "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "connect", "count",
-    "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local", "memory", "mesh",
-    "on", "several_processes", "told", "whole",
+    "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local",
+    "memory", "mesh", "on", "several_processes", "told", "whole",
 ]  # fmt: skip
 
 # Of the mesh.
@@ -37,6 +39,11 @@ _FAREWELL = 5
 _FAILED, _HEARD = "antisgd/failed", "antisgd/heard"
 
 _Result = TypeVar("_Result")
+
+# Held for ever by the thread that ends this process.
+_leaving = threading.Lock()
+# Within what process 0 does alone nobody waits for another.
+_at_work = SimpleNamespace(alone=False)
 
 
 def connect(
@@ -167,7 +174,7 @@ def fetched(tree: Any) -> Any:
 
 def told(call: Callable[[], _Result]) -> _Result:
     """What process 0 finds, handed to all: a look at a file, a clock or a solve on the host."""
-    if not several_processes():
+    if not several_processes() or _at_work.alone:
         return call()
     words = pickle.dumps(call()) if first() else b""
     # Of few lengths, because a program is compiled for each.
@@ -186,12 +193,17 @@ def anywhere(holds: bool) -> bool:
 
 def alone(call: Callable[[], Any]) -> None:
     """Has process 0 do something while the others wait, before and after."""
-    if several_processes():
-        multihost_utils.sync_global_devices("before")
-    if first():
+    if not several_processes() or _at_work.alone:
         call()
-    if several_processes():
-        multihost_utils.sync_global_devices("after")
+        return
+    multihost_utils.sync_global_devices("before")
+    if first():
+        _at_work.alone = True
+        try:
+            call()
+        finally:
+            _at_work.alone = False
+    multihost_utils.sync_global_devices("after")
 
 
 def end_all(message: str) -> None:
@@ -205,7 +217,7 @@ def end_all(message: str) -> None:
         _client().key_value_set(_FAILED, message)
     except jax.errors.JaxRuntimeError:
         # Another was the first to fail, and this one hears of it.
-        threading.Event().wait(_FAREWELL)
+        time.sleep(_FAREWELL)
     _leave(message)
 
 
@@ -222,6 +234,7 @@ def _listen() -> None:
 
 
 def _leave(message: str) -> None:
+    _leaving.acquire()
     me = jax.process_index()
     if first():
         print(message, file=sys.stderr, flush=True)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from antisgd import averaging, display, inputs
+from antisgd import averaging, devices, display, inputs
 from antisgd import weights as division
 
 __all__ = [
@@ -198,6 +199,7 @@ def full_gradient(
     examples: Any,
     microbatch_size: int,
     weights: Any = None,
+    mesh: Mesh | None = None,
 ) -> Any:
     """∇L(θ) over all examples, accumulated over equal microbatches, precision 'highest'.
 
@@ -211,6 +213,7 @@ def full_gradient(
         examples: pytree with a leading example axis [N, …].
         microbatch_size: examples at a time.
         weights: of the examples in the mean, [N], such as a mask; None for equal ones.
+        mesh: devices that the microbatches are dealt out to, all of which hold θ and the examples.
 
     Returns:
         The gradient, a pytree like params with None in the place of what is no weight, float32
@@ -224,10 +227,13 @@ def full_gradient(
     most = min(inputs.count("microbatch_size", microbatch_size), num_examples)
     averaging.refuse_other_than_mean(loss, params, examples)
     examples = jax.tree.map(jnp.asarray, examples)
-    count = -(-num_examples // most)
+    count = devices.filled(-(-num_examples // most), mesh)
     size = -(-num_examples // count)
     indices = jnp.arange(count * size).reshape(count, size)
     point = division.widened(division.trainable(params))
+    if mesh is not None and weights is None:
+        # Of more devices than microbatches some have none, which the weights tell.
+        weights = jnp.ones(num_examples)
     weigh = _shares(weights, num_examples)
 
     @jax.default_matmul_precision("highest")
@@ -242,8 +248,12 @@ def full_gradient(
         lost = jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
         return (raised, lost), None
 
-    zeros = jax.tree.map(jnp.zeros_like, point)
-    return jax.lax.scan(add, (zeros, zeros), indices)[0][0]
+    def summed(indices):
+        zeros = jax.tree.map(jnp.zeros_like, point)
+        found = jax.lax.scan(add, (zeros, zeros), indices)[0][0]
+        return found if mesh is None else jax.lax.psum(found, devices.AXIS)
+
+    return devices.local(mesh, summed, devices.DEALT, devices.WHOLE)(indices)
 
 
 def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
@@ -262,6 +272,6 @@ def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Ar
         weights = used * given[jnp.minimum(rows, num_examples - 1)]
         mass = jnp.sum(weights)
         # A microbatch of weight zero has a mean over its places, but no share.
-        return jnp.where(mass > 0, weights, used), mass / jnp.sum(given)
+        return jnp.where(mass > 0, weights, 1), mass / jnp.sum(given)
 
     return weighed

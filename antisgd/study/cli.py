@@ -18,7 +18,9 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
+from antisgd import devices
 from antisgd.study import interruption
+from antisgd.study.settings import Processes
 
 __all__ = ["guarded", "load", "parse", "run"]
 
@@ -41,7 +43,8 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         # A terminal that knows no ± or λ shows a question mark and does not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    names = _define(flags.FLAGS, defaults)
+    processes = Processes()
+    names = _define(flags.FLAGS, (*defaults, processes))
     # --help lists what belongs to the module that was started.
     for name in names:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
@@ -53,6 +56,7 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         if len(words) < positional:
             raise ValueError("give module:problem, the name of a module and of a Problem in it")
         use_compilation_cache()
+        _connect(*_instances(flags.FLAGS, [processes]))
         main(*words, *_instances(flags.FLAGS, defaults))
 
     app.run(partial(guarded, started), flags_parser=_parsed)
@@ -81,19 +85,35 @@ def guarded(main: Callable[..., Any], *arguments: Any) -> None:
     try:
         main(*arguments)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        _end("stopped; the same command goes on from the last checkpoint")
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         logging.debug("where it happened", exc_info=True)
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        _end(f"error: {' '.join(str(error).split())}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
+            devices.end_all(f"error: {' '.join(str(error).split())}")
             raise
         logging.debug("where it happened", exc_info=True)
-        sys.exit(
+        _end(
             "error: the device's memory is full: lower --microbatch_size, restart the basis "
             "with --basis_memory=GIB or ask for fewer --eigenpairs; the same command goes on "
             "from the last checkpoint"
         )
+
+
+def _end(message: str) -> None:
+    devices.end_all(message)
+    sys.exit(message)
+
+
+def _connect(processes: Processes) -> None:
+    """Joins the processes of this run, of which the first one alone is to be heard."""
+    if not processes.distributed and processes.coordinator is None:
+        return
+    devices.connect(processes.coordinator, processes.processes, processes.process)
+    if not devices.first():
+        sys.stdout = open(os.devnull, "w")
+        logging.set_verbosity(logging.FATAL)
 
 
 def use_compilation_cache() -> None:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from antisgd import results, trajectory
+from antisgd import devices, results, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
@@ -48,16 +47,18 @@ def find(
         folder: of the network.
     """
     path, k = folder / "covariance.npz", len(directions)
-    if not path.exists() or len(results.read_arrays(path)["examples"]) < k:
+    if not results.exists(path) or len(results.read_arrays(path)["examples"]) < k:
+        mesh = devices.mesh()
         gradients = trajectory.example_gradients(
             problem.loss,
             params,
             problem.train,
-            jnp.asarray(directions),
+            devices.columns(directions, mesh),
             microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+            mesh=mesh,
         )
         scale = 1 / settings.batch_size - 1 / problem.num_examples
-        each = np.array(gradients, np.float64)
+        each = np.array(devices.fetched(gradients), np.float64)
         each -= each.mean(axis=0)
         covariance = scale * (each.T @ each) / (len(each) - 1)
         results.write_arrays(path, examples=covariance)

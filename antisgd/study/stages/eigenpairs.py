@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from antisgd import data, hessian, lanczos, results
+from antisgd import data, devices, hessian, lanczos, results
 from antisgd.study import interruption
 from antisgd.study.divergence import stability
 from antisgd.study.problem import Problem
@@ -65,7 +65,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     """
     path = folder / "eigenpairs.npz"
     vectors = folder / "eigenvectors.npy"
-    if path.exists() and vectors.exists():
+    if results.exists(path) and results.exists(vectors):
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings)
     matvec = hessian.hessian_vector_product(
@@ -75,7 +75,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     with interruption.postponed() as asked:
         found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
         checkpoint.write(found.state)
-    results.write_array(vectors, np.asarray(found.vectors))
+    results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
     results.write_arrays(
         path,
@@ -104,6 +104,7 @@ def _solve(
             state=checkpoint.read(dimension),
             callback=_Watch(checkpoint, asked),
             memory=settings.basis_limit,
+            mesh=devices.mesh(),
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{error}; {stability(settings.epochs, settings)}") from error
@@ -140,24 +141,28 @@ def load(folder: Path, settings: Settings) -> Curvature:
     return curvature
 
 
+def _bar(words: str) -> Any:
+    return tqdm(desc=words, unit="product", mininterval=1, disable=not devices.first())
+
+
 class _Watch:
     """Progress bar and checkpoints of a solve."""
 
     def __init__(self, checkpoint: Checkpoint, asked: Callable[[], bool]):
         self.checkpoint, self.asked, self.saved = checkpoint, asked, time.monotonic()
         self.stage = "solve"
-        self.bar = tqdm(desc="eigenpairs", unit="product", mininterval=1)
+        self.bar = _bar("eigenpairs")
 
     def __call__(self, state: lanczos.State, progress: lanczos.Progress) -> None:
         if progress.stage != self.stage:
             self.bar.close()
             self.stage = progress.stage
-            self.bar = tqdm(desc=f"eigenpairs, {self.stage}", unit="product", mininterval=1)
+            self.bar = _bar(f"eigenpairs, {self.stage}")
         self.bar.total = progress.products + progress.remaining
         self.bar.n = progress.products
         self.bar.set_postfix_str(f"{progress.converged} of {progress.wanted} converged")
         stop = self.asked()
-        if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+        if stop or devices.anywhere(time.monotonic() - self.saved > CHECKPOINT_SECONDS):
             self.checkpoint.write(state)
             self.saved = time.monotonic()
         if stop:

@@ -65,7 +65,7 @@ def path_curvature(
     chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
     if not np.any(recorded.kept):
         return None
-    if not path.exists() or not np.array_equal(results.read_arrays(path)["index"], chosen):
+    if not results.exists(path) or not np.array_equal(results.read_arrays(path)["index"], chosen):
         flat, restore = ravel_pytree(recorded.final)
         found = [
             _curvatures(
