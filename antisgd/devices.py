@@ -8,12 +8,14 @@ module that asks JAX for devices or processes. On one device `mesh` is None, and
 or waited for.
 """
 
+import atexit
 import os
 import pickle
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -36,6 +38,8 @@ WHOLE, DEALT, COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None
 
 # Seconds that process 0 waits for the others to hear of an error before it ends.
 _FAREWELL = 5
+# Seconds between two looks for an error of another process.
+_PATIENCE = 0.5
 _FAILED, _HEARD = "antisgd/failed", "antisgd/heard"
 
 _Result = TypeVar("_Result")
@@ -69,7 +73,11 @@ def connect(
             "a TPU pod, or give --coordinator=HOST:PORT --processes=N --process=I"
         ) from error
     if several_processes():
-        threading.Thread(target=_listen, daemon=True).start()
+        over = threading.Event()
+        listener = threading.Thread(target=_listen, args=(over,), daemon=True)
+        listener.start()
+        # Before JAX takes leave of the others, which no thread may be in the midst of asking.
+        atexit.register(lambda: (over.set(), listener.join()))
 
 
 def count() -> int:
@@ -221,33 +229,23 @@ def end_all(message: str) -> None:
     _leave(message)
 
 
-def _listen() -> None:
+def _listen(over: threading.Event) -> None:
     """Waits in a thread for the error of any process."""
-    while True:
-        try:
-            message = _client().blocking_key_value_get(_FAILED, 3_600_000)
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE" in str(error):
-                continue
-            return
-        _leave(message)
+    while not over.wait(_PATIENCE):
+        with suppress(jax.errors.JaxRuntimeError):
+            _leave(_client().key_value_try_get(_FAILED))
 
 
 def _leave(message: str) -> None:
     _leaving.acquire()
-    me = jax.process_index()
     if first():
         print(message, file=sys.stderr, flush=True)
         for other in range(1, jax.process_count()):
-            try:
+            with suppress(jax.errors.JaxRuntimeError):
                 _client().blocking_key_value_get(f"{_HEARD}/{other}", 1000 * _FAREWELL)
-            except jax.errors.JaxRuntimeError:
-                break
     else:
-        try:
-            _client().key_value_set(f"{_HEARD}/{me}", "")
-        except jax.errors.JaxRuntimeError:
-            pass
+        with suppress(jax.errors.JaxRuntimeError):
+            _client().key_value_set(f"{_HEARD}/{jax.process_index()}", "")
     sys.stdout.flush()
     # Not sys.exit: the others cannot come to the barrier that JAX ends with.
     os._exit(1)

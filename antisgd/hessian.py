@@ -46,8 +46,8 @@ def hessian_vector_product(
     the vector is computed once for all of them. With several devices (on a CPU its cores, if
     `jax_num_cpu_devices` says so) the microbatches are dealt out to them, to those of all
     processes where there are several. Computed in float32, of bfloat16 and float16 params too, or
-    in float64 where params are float64 and calls are made inside `jax.enable_x64(True)`. Leaves that are no weights (`antisgd.weights` says
-    which) are left as they are and are no directions.
+    in float64 where params are float64 and calls are made inside `jax.enable_x64(True)`. Leaves
+    that are no weights (`antisgd.weights` says which) are left as they are and are no directions.
 
     Args:
         loss: `loss(params, examples, weights)`, a weighted mean plus penalties; a few examples

@@ -249,7 +249,7 @@ def full_gradient(
         return (raised, lost), None
 
     def summed(indices):
-        zeros = jax.tree.map(jnp.zeros_like, point)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), point)
         found = jax.lax.scan(add, (zeros, zeros), indices)[0][0]
         return found if mesh is None else jax.lax.psum(found, devices.AXIS)
 

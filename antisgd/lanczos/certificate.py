@@ -208,7 +208,8 @@ def _images(matvec: Matvec, rows: Array, block_size: int, dimension: int) -> Arr
     count = rows.shape[0]
     rows = jnp.pad(rows, ((0, -count % block_size), (0, 0)))
     blocks = rows.reshape(-1, block_size, rows.shape[1])
-    return jnp.concatenate([apply(matvec, block, dimension) for block in blocks])[:count]
+    images = [apply(matvec, blocks[i], dimension) for i in range(len(blocks))]
+    return jnp.concatenate(images)[:count]
 
 
 def _error_norms(

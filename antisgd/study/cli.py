@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def guarded(main: Callable[..., Any], *arguments: Any) -> None:
         _end(f"error: {' '.join(str(error).split())}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
-            devices.end_all(f"error: {' '.join(str(error).split())}")
+            _told(error)
             raise
         logging.debug("where it happened", exc_info=True)
         _end(
@@ -99,6 +100,16 @@ def guarded(main: Callable[..., Any], *arguments: Any) -> None:
             "with --basis_memory=GIB or ask for fewer --eigenpairs; the same command goes on "
             "from the last checkpoint"
         )
+    except Exception as error:
+        _told(error)
+        raise
+
+
+def _told(error: Exception) -> None:
+    """Ends the other processes with an error that nobody foresaw, which this one shows."""
+    if devices.several_processes():
+        traceback.print_exception(error)
+        devices.end_all(f"error: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _end(message: str) -> None:

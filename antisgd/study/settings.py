@@ -13,8 +13,8 @@ from antisgd import devices
 from antisgd.study.stages import table
 
 __all__ = [
-    "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings", "Training", "check_bounds",
-    "setting", "to_json",
+    "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings", "Training",
+    "check_bounds", "setting", "to_json",
 ]  # fmt: skip
 
 STAGES = table.names()
