@@ -65,6 +65,10 @@ def connect(
     Raises:
         ValueError: there are no other processes to be found.
     """
+    # A stop is this program's own affair: JAX's notice of it would take the signal away.
+    jax.config.update("jax_enable_preemption_service", False)
+    # On CPUs sums that are under way together can wait for each other's threads for ever.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:

@@ -230,16 +230,29 @@ def full_gradient(
     count = devices.filled(-(-num_examples // most), mesh)
     size = -(-num_examples // count)
     indices = jnp.arange(count * size).reshape(count, size)
-    point = division.widened(division.trainable(params))
     if mesh is not None and weights is None:
         # Of more devices than microbatches some have none, which the weights tell.
         weights = jnp.ones(num_examples)
-    weigh = _shares(weights, num_examples)
+
+    def summed(indices, params, examples, weights):
+        point = division.widened(division.trainable(params))
+        add = _added(loss, params, point, examples, _shares(weights, num_examples))
+        zeros = jax.tree.map(jnp.zeros_like, point)
+        found = jax.lax.scan(add, (zeros, zeros), indices)[0][0]
+        return found if mesh is None else jax.lax.psum(found, devices.AXIS)
+
+    takes = devices.DEALT, devices.WHOLE, devices.WHOLE, devices.WHOLE
+    return devices.local(mesh, summed, takes, devices.WHOLE)(indices, params, examples, weights)
+
+
+def _added(loss: Any, params: Any, point: Any, examples: Any, weigh: Any) -> Callable[..., Any]:
+    """The step of a scan that adds the gradient of a microbatch, given by its rows."""
+    last = jax.tree.leaves(examples)[0].shape[0] - 1
 
     @jax.default_matmul_precision("highest")
     def add(carry, rows):
         used, share = weigh(rows)
-        batch = jax.tree.map(lambda array: array[jnp.minimum(rows, num_examples - 1)], examples)
+        batch = jax.tree.map(lambda array: array[jnp.minimum(rows, last)], examples)
         gradient = jax.grad(lambda at: loss(division.merged(at, params), batch, used))(point)
         # Kahan's sum: the error does not grow with the number of microbatches.
         total, lost = carry
@@ -248,12 +261,7 @@ def full_gradient(
         lost = jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
         return (raised, lost), None
 
-    def summed(indices):
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), point)
-        found = jax.lax.scan(add, (zeros, zeros), indices)[0][0]
-        return found if mesh is None else jax.lax.psum(found, devices.AXIS)
-
-    return devices.local(mesh, summed, devices.DEALT, devices.WHOLE)(indices)
+    return add
 
 
 def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:

@@ -83,11 +83,11 @@ def path_curvature(
 
 def _curvatures(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
-) -> list[jax.Array]:
+) -> list[np.ndarray]:
     matvec = hessian.hessian_vector_product(
         problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
     )
-    return [_rayleigh(matvec, vector) for vector in vectors]
+    return [np.asarray(_rayleigh(matvec, vector)) for vector in vectors]
 
 
 @jax.jit
