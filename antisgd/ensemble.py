@@ -85,7 +85,13 @@ def each_network(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], An
             networks, shared
         )
 
-    return lambda networks, shared: run(networks, shared, _mesh_of(networks))
+    def mapped(networks, shared):
+        return run(networks, shared, _mesh_of(networks))
+
+    mapped.lower = lambda networks, shared: run.lower(  # type: ignore[attr-defined]
+        networks, shared, _mesh_of(networks)
+    )
+    return mapped
 
 
 def _mesh_of(networks: Any) -> Mesh | None:
