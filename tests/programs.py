@@ -1,6 +1,6 @@
-"""The programs of a study compiled for an accelerator that is not here; prints what they are as JSON.
+"""The programs of a study compiled for an accelerator that is not here; prints JSON.
 
-    python tests/programs.py v5e:2x2 [--size=small|paper]
+    python tests/programs.py v5e:2x2 [small|paper [program …]]
 
 A process of its own: `antisgd.devices` is told of the chips of a topology, and arrays stand for
 themselves by shape, type and layout alone.
