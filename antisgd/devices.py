@@ -81,7 +81,8 @@ def connect(
         listener = threading.Thread(target=_listen, args=(over,), daemon=True)
         listener.start()
         # Before JAX takes leave of the others, which no thread may be in the midst of asking.
-        atexit.register(lambda: (over.set(), listener.join()))
+        atexit.register(listener.join)
+        atexit.register(over.set)
 
 
 def count() -> int:
@@ -154,7 +155,7 @@ def columns(rows: Any, over: Mesh | None = None) -> jax.Array:
         return _columns(rows, over)
     shape = rows.shape[0], filled(rows.shape[1], over)
 
-    def own(index: tuple) -> np.ndarray:
+    def own(index: Any) -> np.ndarray:
         # A file that is memory-mapped is read only where it is needed.
         part = np.asarray(rows[index])
         start, stop, _ = index[1].indices(shape[1])
@@ -250,7 +251,8 @@ def _leave(message: str) -> None:
     else:
         with suppress(jax.errors.JaxRuntimeError):
             _client().key_value_set(f"{_HEARD}/{jax.process_index()}", "")
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     # Not sys.exit: the others cannot come to the barrier that JAX ends with.
     os._exit(1)
 

@@ -97,8 +97,9 @@ def each_network(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], An
 def _mesh_of(networks: Any) -> Mesh | None:
     """The mesh that the networks are dealt out over."""
     layout = getattr(jax.tree.leaves(networks)[0], "sharding", None)
-    dealt = isinstance(layout, NamedSharding) and layout.spec[:1] == (devices.AXIS,)
-    return layout.mesh if dealt else None
+    if isinstance(layout, NamedSharding) and layout.spec[:1] == (devices.AXIS,):
+        return devices.mesh()
+    return None
 
 
 def _filled(leaf: Any, mesh: Mesh) -> Any:

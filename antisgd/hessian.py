@@ -217,7 +217,7 @@ def _split(examples: Any, microbatch_size: int, dtype: Any, given: Any) -> _Micr
     # A microbatch without examples (more devices than examples) has a mean, but no share.
     weights[shares == 0] = 1
     # Cut on the host where they are dealt out: no device holds them all.
-    held = jnp.asarray if mesh is None else np.asarray
+    held: Any = jnp.asarray if mesh is None else np.asarray
     return _Microbatches(
         jax.tree.map(lambda leaf: _cast(held(leaf)[rows], dtype), examples),
         held(weights),

@@ -29,7 +29,7 @@ KEY = jax.random.key(3)
 @cache
 def operator():
     turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(D, D)))
-    spectrum = 2.0 ** -np.arange(D)
+    spectrum = 0.9 ** np.arange(D)
     return jnp.asarray((turned * spectrum) @ turned.T, jnp.float32), spectrum
 
 
@@ -96,7 +96,7 @@ def measured(mesh):
     """All that is compared, by name."""
     states, losses, mean, examples = networks(mesh is not None)
     small = solve(mesh, 5, 5, block_size=2)
-    pairs, restarted = solve(mesh), solve(mesh, memory=26 * D * 4)
+    pairs, restarted = solve(mesh), solve(mesh, memory=20 * D * 4)
     density = lanczos.spectral_density(
         jax.tree_util.Partial(jnp.matmul, operator()[0]), D, key=KEY, num_probes=1, num_steps=5,
         mesh=mesh,

@@ -16,6 +16,15 @@ FINDINGS = sorted((ROOT / "antisgd" / "study" / "findings").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 INTERNAL_EDGES = {
+    ("ensemble", "devices"),
+    ("hessian", "devices"),
+    ("lanczos", "devices"),
+    ("objective", "devices"),
+    ("results", "devices"),
+    ("theory", "devices"),
+    ("trajectory", "anchors"),
+    ("trajectory", "devices"),
+    ("anchors", "display"),
     ("ensemble", "heavy_ball"),
     ("ensemble", "sampling"),
     ("models", "convolution"),

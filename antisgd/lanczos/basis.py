@@ -42,10 +42,11 @@ def segment_rows(dimension: int, mesh: Mesh | None = None) -> int:
     return max(1, min(dimension, max(_SEGMENT // columns, _LEAST_ROWS)))
 
 
-def mesh_of(rows: Array) -> Mesh | None:
+def mesh_of(rows: Any) -> Mesh | None:
     """The mesh that rows are dealt out over by columns; None on one device."""
     layout = rows.sharding
-    return layout.mesh if isinstance(layout, NamedSharding) and layout.mesh.size > 1 else None
+    over = layout.mesh if isinstance(layout, NamedSharding) else None
+    return over if isinstance(over, Mesh) and over.size > 1 else None
 
 
 def cut(rows: Array, dimension: int) -> Array:
@@ -117,7 +118,7 @@ def append(basis: Basis, size: int, vectors: Array) -> Basis:
         index, row = divmod(size + offset, rows)
         if index == len(segments):
             first = segments[0]
-            segments.append(_zeros(first.shape, first.dtype, mesh_of(first)))
+            segments.append(_zeros((rows, first.shape[1]), first.dtype, mesh_of(first)))
         segments[index] = _write(segments[index], vectors, offset, row)
     return tuple(segments)
 

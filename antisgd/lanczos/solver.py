@@ -99,23 +99,20 @@ def leading_eigenpairs(
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
         size = default_block_size(goal.k) if block_size is None else block_size
-        state = init(
-            matvec, dimension, key=key, block_size=size, start=start, dtype=dtype, mesh=mesh
-        )
+        given: dict[str, Any] = {"start": start, "dtype": dtype, "mesh": mesh}
+        state = init(matvec, dimension, key=key, block_size=size, **given)
     _check_limits(state, dimension, max_products, probe_products)
     capacity = capacity_of(state, goal.k, memory)
     while True:
         state, pairs, verdict = _converge(matvec, state, goal, capacity, max_products, callback)
         vectors = storage.combine(state.basis, pairs.coefficients[:, : verdict.wanted])
         probing = probe_products > 0 and verdict.complete
-        values = pairs.values[: verdict.wanted]
-        found = _probe(matvec, state, goal, values, vectors, probe_products * probing, callback)
+        found = _probe(matvec, state, goal, pairs, vectors, probe_products * probing, callback)
         grow = len(found) > 0 and not _spent(state, max_products)
         grown = inject(state, found) if grow else state
         if grown.size == state.size and not (grow and _waits(state, found)):
             missed = len(found) if probing else None
-            certified = _certify(matvec, state, goal, pairs, vectors, missed, callback)
-            return _warned_of(certified, goal)
+            return _certify(matvec, state, goal, pairs, vectors, missed, callback)
         # No check, and so no end, before the directions found have been multiplied.
         products = state.products + probe_products
         history = _record(state, products + _waiting(grown), -1)
@@ -199,12 +196,13 @@ def _probe(
     matvec: Matvec,
     state: State,
     goal: Goal,
-    values: np.ndarray,
+    pairs: Ritz,
     vectors: Array,
     products: int,
     callback: Callback | None,
 ) -> Array:
     """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
+    values = pairs.values[: len(vectors)]
     if not products or len(values) == state.dimension:
         return vectors[:0]
     found = certify.probe(
@@ -217,9 +215,9 @@ def _probe(
         block_size=state.block_size,
         products=products,
     )
-    pairs = ritz(found, goal.which, multiplied(found))
-    missed = beyond_last(pairs.values, values, goal, state)
-    return storage.combine(found.basis, pairs.coefficients[:, missed])
+    others = ritz(found, goal.which, multiplied(found))
+    missed = beyond_last(others.values, values, goal, state)
+    return storage.combine(found.basis, others.coefficients[:, missed])
 
 
 def _waits(state: State, found: Array) -> bool:
@@ -267,13 +265,8 @@ def _certify(
         identifiable=certify.first_unidentifiable(values, state.noise),
         products=int(state.products),
     )
+    certify.warn(certificate, wanted, wanted if goal.threshold is not None else goal.k)
     return Eigenpairs(values, vectors, residuals, converged, certificate, state)
-
-
-def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
-    wanted = len(pairs.values)
-    certify.warn(pairs.certificate, wanted, wanted if goal.threshold is not None else goal.k)
-    return pairs
 
 
 def _record(state: State, products: int, converged: int) -> np.ndarray:

@@ -74,7 +74,12 @@ def exists(path: Path) -> bool:
 
 def remove(*paths: Path) -> None:
     """Removes files, those that are there."""
-    devices.alone(lambda: [path.unlink(missing_ok=True) for path in paths])
+
+    def unlink() -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    devices.alone(unlink)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,10 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         if len(words) < positional:
             raise ValueError("give module:problem, the name of a module and of a Problem in it")
         use_compilation_cache()
-        _connect(*_instances(flags.FLAGS, [processes]))
-        main(*words, *_instances(flags.FLAGS, defaults))
+        # Of several processes the first alone is to be heard.
+        heard = _connected(*_instances(flags.FLAGS, [processes]))
+        with redirect_stdout(sys.stdout if heard else None):
+            main(*words, *_instances(flags.FLAGS, defaults))
 
     app.run(partial(guarded, started), flags_parser=_parsed)
 
@@ -117,14 +120,14 @@ def _end(message: str) -> None:
     sys.exit(message)
 
 
-def _connect(processes: Processes) -> None:
-    """Joins the processes of this run, of which the first one alone is to be heard."""
+def _connected(processes: Processes) -> bool:
+    """Joins the processes of this run, if there are any; whether this is the first of them."""
     if not processes.distributed and processes.coordinator is None:
-        return
+        return True
     devices.connect(processes.coordinator, processes.processes, processes.process)
     if not devices.first():
-        sys.stdout = open(os.devnull, "w")
         logging.set_verbosity(logging.FATAL)
+    return devices.first()
 
 
 def use_compilation_cache() -> None:

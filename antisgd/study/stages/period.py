@@ -118,4 +118,9 @@ def keep_weights(period: Period, params: Any, epoch: int) -> None:
 
 def flush(files: dict[str, np.memmap]) -> None:
     """To disk, before a checkpoint says that the rows are there."""
-    devices.alone(lambda: [file.flush() for file in files.values()])
+
+    def to_disk() -> None:
+        for file in files.values():
+            file.flush()
+
+    devices.alone(to_disk)

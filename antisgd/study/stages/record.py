@@ -79,10 +79,9 @@ def record(
     began = devices.whole(state, mesh)
     anchors, state = _run(period, began)
     # What process 0 wrote into them may be news to the others.
-    files = open_files(folder, names, (settings.analysis_epochs * M, k))
-    period = period._replace(files=files)
+    period = period._replace(files=open_files(folder, names, (settings.analysis_epochs * M, k)))
     boundaries = np.arange(settings.analysis_epochs + 1) * M
-    velocities = _velocities(settings, files["gradients"], began, period.directions)
+    velocities = _velocities(period, began)
     weights = trajectory.displacements(velocities)
     noise, error = _noise(period, eigenvalues, weights, anchors["gradients"])
     results.write_array(folder / "weights.npy", weights)
@@ -110,10 +109,9 @@ def _noise(
     return np.asarray(gradients - model.gradients, np.float32), model.remaining_error
 
 
-def _velocities(
-    settings: Settings, gradients: np.ndarray, start: heavy_ball.TrainState, directions: jax.Array
-) -> np.ndarray:
+def _velocities(period: Period, start: heavy_ball.TrainState) -> np.ndarray:
     """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
+    settings, gradients, directions = period.settings, period.files["gradients"], period.directions
     velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
     projected = trajectory.project(directions, velocity[None], devices.mesh())[0]
     first, beta = train.hyperparameters(settings)
