@@ -27,9 +27,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
-    "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "connect", "count",
+    "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "compiler_options",
+    "connect", "count",
     "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local",
-    "memory", "mesh", "on", "several_processes", "told", "whole",
+    "memory", "mesh", "on", "platform", "several_processes", "told", "whole",
 ]  # fmt: skip
 
 # Of the mesh.
@@ -109,6 +110,20 @@ def in_words() -> str:
     """Number and kind of all devices, and of processes where there are several."""
     words = f"{count()} x {jax.devices()[0].device_kind}"
     return f"{words}, {jax.process_count()} processes" if several_processes() else words
+
+
+def platform() -> str:
+    """cpu, gpu or tpu."""
+    return jax.default_backend()
+
+
+def compiler_options() -> dict[str, Any] | None:
+    """What Hessian products of blocks are compiled with.
+
+    On a GPU without Triton's matrix products, which XLA fails to compile for some of theirs
+    ("Couldn't find output tile sizes"); cuBLAS takes them instead.
+    """
+    return {"xla_gpu_enable_triton_gemm": False} if platform() == "gpu" else None
 
 
 def memory() -> int | None:

@@ -80,6 +80,7 @@ def pretend(found):
         return shape(stand_in, spec)
 
     devices.mesh, devices.count = lambda: mesh, lambda: len(found)
+    devices.platform = lambda: "tpu" if found[0].platform == "tpu" else "gpu"
     devices.whole, devices.dealt = whole, dealt
     return mesh, whole, dealt, columns
 
@@ -116,8 +117,7 @@ def programs(found, size):
 
     def product(block):
         matvec = hessian.hessian_vector_product(loss, params, held, microbatch_size=microbatch)
-        matvec = jax.tree.map(lambda leaf: leaf, matvec)
-        return iteration._apply.lower(matvec, columns(block, d), d, mesh)
+        return iteration._apply().lower(matvec, columns(block, d), d, mesh)
 
     def recorder():
         def advance(state, schedule, examples):

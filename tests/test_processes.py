@@ -6,8 +6,6 @@ Processes of one machine, over the loopback. The network is that of `tests.tiny`
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -23,30 +21,6 @@ SHORT = (
     "--seeds=1", "--eigenpairs=3", "--epochs=1", "--analysis_epochs=1", "--num_examples=24",
     "--sampling=without_replacement", "--stages=train,eigenpairs,analysis",
 )  # fmt: skip
-SCRIPT = """
-import os, signal, sys
-from tests import tiny
-from experiments import cli
-from experiments.lenet import __main__ as lenet
-tiny.shrink(setattr)
-if doom := os.environ.get("DOOM"):
-    tiny._await(tiny.Doom(int(doom)))
-sys.argv = ["tiny", *sys.argv[1:]]
-cli.run(lenet.main, *lenet.OPTIONS)
-"""
-
-
-def start(folder, *arguments, devices=1, **environment):
-    """The main experiment on toy flags as a process; its words go to a pipe."""
-    given = {
-        "ANTISGD_CACHE_DIR": str(folder.parent / f"cache_{devices}"),
-        "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": tiny.QUICK_TO_COMPILE,
-    }  # fmt: skip
-    command = [sys.executable, "-c", SCRIPT, *tiny.FLAGS, *arguments, f"--output_dir={folder}"]
-    return subprocess.Popen(
-        command, env=os.environ | given | environment, cwd=tiny.ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
 
 
 def free_port():
@@ -55,20 +29,31 @@ def free_port():
         return one.getsockname()[1]
 
 
-def together(folder, *arguments, doom=None, others=()):
-    """The same in two processes of two devices: exit codes and words of both."""
+def begin(folder, *arguments, doom=None, others=()):
+    """The main experiment on toy flags in two processes of two devices, under way."""
     join = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2")
-    second = start(folder, *arguments, *others, *join, "--process=1", devices=2)
-    dying = {} if doom is None else {"DOOM": str(doom)}
-    first = start(folder, *arguments, *join, "--process=0", devices=2, **dying)
-    words = [one.communicate(timeout=300)[0] for one in (first, second)]
-    return [first.returncode, second.returncode], words
+    first = (*arguments, *join, "--process=0")
+    second = (*arguments, *others, *join, "--process=1")
+    return (
+        tiny.begin(folder, *first, devices=2, doom=doom, name="first"),
+        tiny.begin(folder, *second, devices=2, name="second"),
+    )
+
+
+def ended(begun):
+    """Exit codes and words."""
+    for process, _ in begun:
+        process.join(timeout=300)
+    return [process.exitcode for process, _ in begun], [log.read_text() for _, log in begun]
+
+
+def together(folder, *arguments, **more):
+    return ended(begin(folder, *arguments, **more))
 
 
 def alone(folder, *arguments):
-    process = start(folder, *arguments)
-    words = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, words
+    code, words = tiny.live(folder, *arguments)
+    assert code == 0, words
     return folder
 
 
@@ -110,7 +95,7 @@ def test_killed_in_every_stage_and_started_again_two_processes_end_with_the_same
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert together(whole, *SHORT)[0] == [0, 0]
     for doom in (6, 12, 60):
-        codes, words = together(killed, *SHORT, doom=doom)
+        codes, words = together(killed, *SHORT, doom=tiny.Doom(doom))
         assert codes[0] == -signal.SIGKILL and codes[1] != 0, words
     assert (killed / "trajectory_without_replacement" / "checkpoint.npz").exists()
     codes, words = together(killed, *SHORT)
@@ -120,16 +105,14 @@ def test_killed_in_every_stage_and_started_again_two_processes_end_with_the_same
 
 @pytest.mark.slow
 def test_a_signal_of_one_process_stops_both_at_a_checkpoint(tmp_path):
-    join = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2")
-    given = ("--epochs=5000", *join)
     run = tmp_path / "run"
-    first, second = (start(run, *given, f"--process={i}", devices=2) for i in (0, 1))
-    checkpoint = run / "checkpoints" / "training.npz"
-    while not checkpoint.exists() and first.poll() is None:
+    begun = begin(run, "--epochs=5000")
+    (first, _), (second, _) = begun
+    while not (run / "checkpoints" / "training.npz").exists() and first.is_alive():
         time.sleep(0.1)
-    second.send_signal(signal.SIGTERM)
-    words = [one.communicate(timeout=60)[0] for one in (first, second)]
-    assert [first.returncode, second.returncode] == [1, 1], words
+    os.kill(second.pid, signal.SIGTERM)
+    codes, words = ended(begun)
+    assert codes == [1, 1], words
     assert "stopped; the same command goes on from the last checkpoint" in words[0]
 
 

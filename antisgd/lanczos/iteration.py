@@ -1,7 +1,7 @@
 """Block Lanczos as pure functions over a plain state: `init`, `extend`, `restart`, `inject`."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -160,16 +160,22 @@ def inject(state: State, directions: Array) -> State:
 def apply(matvec: Matvec, block: Array, dimension: int | None = None) -> Array:
     """The products of the rows of block [b, d], at once; over a mesh the first `dimension`."""
     matvec = matvec if isinstance(matvec, Partial) else Partial(matvec)
-    return _apply(matvec, block, dimension or block.shape[1], storage.mesh_of(block))
+    return _apply()(matvec, block, dimension or block.shape[1], storage.mesh_of(block))
 
 
 def lowered(matvec: Partial, block: Array) -> Any:
     """The program of such a product before it is compiled, to ask for its memory and to time it."""
-    return _apply.lower(matvec, block, block.shape[1], None)
+    return _apply().lower(matvec, block, block.shape[1], None)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _apply(matvec: Partial, block: Array, dimension: int, mesh: Mesh | None) -> Array:
+@cache
+def _apply() -> Any:
+    """The program, for the devices that there are once it is asked for."""
+    options = devices.compiler_options()
+    return jax.jit(_products, static_argnums=(2, 3), compiler_options=options)
+
+
+def _products(matvec: Partial, block: Array, dimension: int, mesh: Mesh | None) -> Array:
     vectors = devices.on(mesh, devices.WHOLE, storage.cut(block, dimension))
     if block.shape[0] == 1:
         image = matvec(vectors[0])[None]
