@@ -10,7 +10,8 @@
     pretrained   trained networks that come with the package
     hessian      Hessian-vector products over all the data
     lanczos      a matvec to certified leading eigenpairs
-    trajectory   weights, velocities and gradient noise along directions
+    trajectory, anchors   weights, velocities and gradient noise along directions; the full
+                 gradient from its quadratic model
     statistics   variances, correlation times, autocorrelations, fits
     fluctuations is a window stationary? the fluctuation relation, τ from velocities
     relaxation   the noise-free path to a minimum not yet reached, and what bends beyond it
@@ -20,15 +21,18 @@
                  pytree are weights; whether a loss averages
     display      how results print
     plotting     arrays to figures
+    devices      one mesh over all devices of all processes
     study        all of it on a network of yours, from training to a report
 
 Import the modules: `from antisgd import theory, lanczos`. Importing the package loads none of them.
 """
 
 __all__ = [
+    "anchors",
     "averaging",
     "convolution",
     "data",
+    "devices",
     "display",
     "ensemble",
     "fluctuations",

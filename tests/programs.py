@@ -145,7 +145,6 @@ def programs(found, size):
     return {
         "epoch": epoch,
         "evaluation": evaluation,
-        "product of 1": lambda: product(1),
         "product of 8": lambda: product(8),
         "recorder": recorder,
         "example gradients": gradients,
