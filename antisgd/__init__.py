@@ -11,7 +11,8 @@
     hessian      Hessian-vector products over all the data
     lanczos      a matvec to certified leading eigenpairs
     pytorch      a loss written in PyTorch, for all that takes a loss
-    trajectory   weights, velocities and gradient noise along directions
+    trajectory, anchors   weights, velocities and gradient noise along directions; the full
+                 gradient from its quadratic model
     statistics   variances, correlation times, autocorrelations, fits
     fluctuations is a window stationary? the fluctuation relation, τ from velocities
     relaxation   the noise-free path to a minimum not yet reached, and what bends beyond it
@@ -21,6 +22,7 @@
                  pytree are weights; whether a loss averages
     display      how results print
     plotting     arrays to figures
+    devices      one mesh over all devices of all processes
     audit        what a run that is done says of itself, from its recording
     study        all of it on a network of yours, from training to a report
 
@@ -38,10 +40,12 @@ def provenance() -> dict[str, Any]:
 
 
 __all__ = [
+    "anchors",
     "audit",
     "averaging",
     "convolution",
     "data",
+    "devices",
     "display",
     "ensemble",
     "fluctuations",

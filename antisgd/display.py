@@ -55,7 +55,9 @@ def _brief_tree(tree: Any) -> str:
     return f"<{type(tree).__name__} of {len(leaves)} leaves, {numbers:,} numbers>"
 
 
-def progress_bar(description: str, unit: str, total: int | None = None, done: int = 0) -> Any:
+def progress_bar(
+    description: str, unit: str, total: int | None = None, done: int = 0, *, shown: bool = True
+) -> Any:
     """A bar on the terminal; where standard error is none, a line every half minute.
 
     Words beside it are set with `set_postfix_str(words, refresh=False)`: a refresh would be a line.
@@ -65,11 +67,13 @@ def progress_bar(description: str, unit: str, total: int | None = None, done: in
         unit: of `total`.
         total: how much there is to do, None if that is not known.
         done: how much was done before.
+        shown: False for processes that are not to be heard.
 
     Returns:
         a `tqdm`, to be updated and closed.
     """
     shared = {"desc": description, "unit": unit, "total": total, "initial": done}
+    shared |= {} if shown else {"disable": True}
     if sys.stderr.isatty():
         return tqdm(**shared, mininterval=1)
     line = "{desc}: {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}{postfix}]"

@@ -10,12 +10,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
-from antisgd import averaging, heavy_ball, inputs, sampling
+from antisgd import averaging, devices, heavy_ball, inputs, sampling
 
-__all__ = ["init", "make_epoch", "network_keys", "on_all_devices", "over_devices"]
+__all__ = [
+    "each_network", "init", "make_epoch", "network_keys", "on_all_devices", "over_devices",
+]  # fmt: skip
 
 Scheme = Callable[[jax.Array, Any, int, int], sampling.Schedule]
 
@@ -50,25 +53,59 @@ def init(
 
 
 def over_devices(tree: Any) -> Any:
-    """Deals the leading axis [networks] out to all devices of the process, where they divide it."""
-    mesh = _mesh(jax.tree.leaves(tree)[0].shape[0])
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, _NETWORKS))
+    """Deals the leading axis [networks] out to all devices, of all processes.
+
+    Filled up with copies of the first networks to a multiple of the number of devices, so that
+    all of them work: 3 networks on 2 devices are 4. `make_epoch` and `each_network` know of it.
+    """
+    mesh = devices.mesh()
+    if mesh is None:
+        return tree
+    return devices.dealt(jax.tree.map(lambda leaf: _filled(np.asarray(leaf), mesh), tree), mesh)
 
 
-def on_all_devices(tree: Any, networks: int) -> Any:
-    """Copies what all networks share, such as the examples, to the devices that train them."""
-    mesh = _mesh(networks)
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+def on_all_devices(tree: Any) -> Any:
+    """Copies what all networks share, such as the examples, to every device."""
+    return devices.whole(tree, devices.mesh())
 
 
-_NETWORKS = PartitionSpec("networks")
+def each_network(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Jitted `(networks, shared) -> [networks, …]`: the function of one network after another.
+
+    Networks that `over_devices` dealt out are taken where they lie, and what it filled up is in
+    the result as well; others are taken one after another on the device they are on.
+    """
+
+    @partial(jax.jit, static_argnums=2)
+    def run(networks, shared, mesh):
+        def of_all(networks, shared):
+            return jax.lax.map(lambda network: function(network, shared), networks)
+
+        return devices.local(mesh, of_all, (devices.DEALT, devices.WHOLE), devices.DEALT)(
+            networks, shared
+        )
+
+    def mapped(networks, shared):
+        return run(networks, shared, _mesh_of(networks))
+
+    mapped.lower = lambda networks, shared: run.lower(  # type: ignore[attr-defined]
+        networks, shared, _mesh_of(networks)
+    )
+    return mapped
 
 
-def _mesh(networks: int) -> Mesh | None:
-    devices = jax.devices()
-    if len(devices) == 1 or networks % len(devices):
-        return None
-    return Mesh(devices, ("networks",))
+def _mesh_of(networks: Any) -> Mesh | None:
+    """The mesh that the networks are dealt out over."""
+    layout = getattr(jax.tree.leaves(networks)[0], "sharding", None)
+    if isinstance(layout, NamedSharding) and layout.spec[:1] == (devices.AXIS,):
+        return devices.mesh()
+    return None
+
+
+def _filled(leaf: Any, mesh: Mesh) -> Any:
+    """Networks [networks, …] and copies of the first ones, as many as the devices divide."""
+    count = leaf.shape[0]
+    return leaf[np.arange(devices.filled(count, mesh)) % count]
 
 
 def make_epoch(
@@ -96,8 +133,9 @@ def make_epoch(
     Returns:
         `epoch(states, keys, epoch, examples, *swept) -> (states, minibatch losses [networks,
         steps])` with states, keys (of the seeds' streams) and `swept`, the further arguments of
-        `optimizer_at`, on a leading axis [networks]. Uses up `states`. The first call tries the
-        loss on a few examples.
+        `optimizer_at`, on a leading axis [networks]. Uses up `states`. States and `swept` may come
+        from `over_devices`, as the states returned then do; keys and losses are those of the
+        networks alone. The first call tries the loss on a few examples.
 
     Raises:
         ValueError: here a batch or group size below one; from `epoch` what
@@ -107,8 +145,8 @@ def make_epoch(
     batch_size = inputs.count("batch_size", batch_size)
     group_size = None if group_size is None else inputs.count("group_size", group_size)
 
-    @partial(jax.jit, donate_argnums=0)
-    def run_epoch(states, keys, epoch, examples, *swept):
+    @partial(jax.jit, donate_argnums=0, static_argnums=1)
+    def run_epoch(states, mesh, keys, epoch, examples, *swept):
         num_examples = inputs.number_of_examples(examples)
 
         def train_all(networks, epoch, examples):
@@ -123,15 +161,14 @@ def make_epoch(
                 return jax.vmap(train)(networks)
             return jax.lax.map(train, networks, batch_size=group_size)
 
-        mesh, shared = _mesh(keys.shape[0]), PartitionSpec()
-        if mesh is not None:
-            train_all = jax.shard_map(
-                train_all, mesh=mesh, in_specs=(_NETWORKS, shared, shared), out_specs=_NETWORKS,
-                check_vma=False,
-            )  # fmt: skip
         schedules = _schedules(schemes, keys, epoch, num_examples, batch_size)
-        networks = (states, schedules, swept)
-        return train_all(networks, epoch, examples)
+        if mesh is None:
+            return train_all((states, schedules, swept), epoch, examples)
+        schedules = jax.tree.map(lambda leaf: _filled(leaf, mesh), schedules)
+        takes = devices.DEALT, devices.WHOLE, devices.WHOLE
+        dealt = devices.local(mesh, train_all, takes, devices.DEALT)
+        states, losses = dealt((states, schedules, swept), epoch, examples)
+        return states, devices.on(mesh, devices.WHOLE, losses[: keys.shape[0]])
 
     return _entered(run_epoch, loss)
 
@@ -145,12 +182,15 @@ def _entered(run_epoch: Any, loss: heavy_ball.Loss) -> Callable[..., Any]:
     def epoch(states, keys, epoch, examples, *swept):
         states = _own_buffers(states)
         if not tried and not inputs.traced(states, examples):
-            first = jax.tree.map(lambda leaf: leaf[0], states.params)
+            first = jax.tree.map(lambda leaf: jnp.asarray(devices.fetched(leaf)[0]), states.params)
             averaging.refuse_other_than_mean(loss, first, examples)
             tried.append(True)
-        return run_epoch(states, keys, epoch, examples, *swept)
+        return run_epoch(states, _mesh_of(states), keys, epoch, examples, *swept)
 
-    epoch.lower = run_epoch.lower  # type: ignore[attr-defined]
+    def lower(states, *arguments):
+        return run_epoch.lower(states, _mesh_of(states), *arguments)
+
+    epoch.lower = lower  # type: ignore[attr-defined]
     return epoch
 
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
-from antisgd import averaging, inputs
+from antisgd import averaging, devices, inputs
 from antisgd import weights as division
 
 __all__ = ["gauss_newton_product", "hessian_vector_product", "ravel_subset"]
@@ -44,11 +43,11 @@ def hessian_vector_product(
     H v = Σ_b (W_b / W) ∇²L_b(θ) v over microbatches b of total weight W_b, by differentiating the
     gradient along v, summed with compensation, so that rounding does not grow with their number.
     Symmetric up to rounding. A block of vectors is `jax.vmap(matvec)`: what does not depend on
-    the vector is computed once for all of them. With several devices in the process (on a CPU its
-    cores, if `jax_num_cpu_devices` says so) the microbatches are dealt out to them. Computed in
-    float32, of bfloat16 and float16 params too, or in float64 where params are float64 and calls
-    are made inside `jax.enable_x64(True)`. Leaves that are no weights (`antisgd.weights` says
-    which) are left as they are and are no directions.
+    the vector is computed once for all of them. With several devices (on a CPU its cores, if
+    `jax_num_cpu_devices` says so) the microbatches are dealt out to them, to those of all
+    processes where there are several. Computed in float32, of bfloat16 and float16 params too, or
+    in float64 where params are float64 and calls are made inside `jax.enable_x64(True)`. Leaves
+    that are no weights (`antisgd.weights` says which) are left as they are and are no directions.
 
     Args:
         loss: `loss(params, examples, weights)`, a weighted mean plus penalties; a few examples
@@ -180,19 +179,13 @@ def _sum_over_microbatches(product: Callable, *static) -> Callable:
         zero = jnp.zeros_like(vector)
         return jax.lax.scan(add, (zero, zero), batches)[0][0]
 
-    def over_devices(*arguments: Any) -> Array:
-        split, whole = PartitionSpec("examples"), PartitionSpec()
-        return jax.shard_map(
-            lambda *local: jax.lax.psum(summed(*local), "examples"),
-            mesh=_mesh(), in_specs=(whole, split, whole), out_specs=whole, check_vma=False,
-        )(*arguments)  # fmt: skip
+    def of_all(*local: Any) -> Array:
+        return jax.lax.psum(summed(*local), devices.AXIS)
 
-    chosen = summed if jax.local_device_count() == 1 else over_devices
+    mesh, whole = devices.mesh(), devices.WHOLE
+    one_or_all = summed if mesh is None else of_all
+    chosen = devices.local(mesh, one_or_all, (whole, devices.DEALT, whole), whole)
     return jax.jit(jax.default_matmul_precision("highest")(chosen))
-
-
-def _mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), ("examples",))
 
 
 def _checked_vector(vector: Array, point: Any) -> Array:
@@ -209,7 +202,7 @@ def _split(examples: Any, microbatch_size: int, dtype: Any, given: Any) -> _Micr
     """Equal microbatches, as many for each device; a place too many counts for nothing."""
     num_examples = inputs.number_of_examples(examples)
     microbatch_size = inputs.count("microbatch_size", microbatch_size)
-    num_devices = jax.local_device_count()
+    num_devices, mesh = devices.count(), devices.mesh()
     count = -(-num_examples // (microbatch_size * num_devices)) * num_devices
     size = -(-num_examples // count)
     rows = np.arange(count * size).reshape(size, count).T
@@ -223,21 +216,20 @@ def _split(examples: Any, microbatch_size: int, dtype: Any, given: Any) -> _Micr
     shares = weights.sum(1) / total
     # A microbatch without examples (more devices than examples) has a mean, but no share.
     weights[shares == 0] = 1
+    # Cut on the host where they are dealt out: no device holds them all.
+    held: Any = jnp.asarray if mesh is None else np.asarray
     return _Microbatches(
-        jax.tree.map(lambda leaf: _cast(jnp.asarray(leaf)[rows], dtype), examples),
-        jnp.asarray(weights),
-        jnp.asarray(shares, dtype),
+        jax.tree.map(lambda leaf: _cast(held(leaf)[rows], dtype), examples),
+        held(weights),
+        held(shares, dtype),
     )
 
 
 def _place(point: Any, batches: _Microbatches) -> tuple[Any, _Microbatches]:
-    """The microbatches dealt out to the devices of the process, θ on all of them."""
-    if jax.local_device_count() == 1:
-        return point, batches
-    split = NamedSharding(_mesh(), PartitionSpec("examples"))
-    whole = NamedSharding(_mesh(), PartitionSpec())
-    return jax.device_put(point, whole), jax.device_put(batches, split)
+    """The microbatches dealt out to the devices, θ on all of them."""
+    mesh = devices.mesh()
+    return devices.whole(point, mesh), devices.dealt(batches, mesh)
 
 
-def _cast(leaf: Array, dtype) -> Array:
+def _cast(leaf: Any, dtype) -> Any:
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

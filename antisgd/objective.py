@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from antisgd import averaging, display, inputs
+from antisgd import averaging, devices, display, inputs
 from antisgd import weights as division
 
 __all__ = [
@@ -200,6 +201,7 @@ def full_gradient(
     examples: Any,
     microbatch_size: int,
     weights: Any = None,
+    mesh: Mesh | None = None,
 ) -> Any:
     """∇L(θ) over all examples, accumulated over equal microbatches, precision 'highest'.
 
@@ -213,6 +215,7 @@ def full_gradient(
         examples: pytree with a leading example axis [N, …].
         microbatch_size: examples at a time.
         weights: of the examples in the mean, [N], such as a mask; None for equal ones.
+        mesh: devices that the microbatches are dealt out to, all of which hold θ and the examples.
 
     Returns:
         The gradient, a pytree like params with None in the place of what is no weight, float32
@@ -226,16 +229,32 @@ def full_gradient(
     most = min(inputs.count("microbatch_size", microbatch_size), num_examples)
     averaging.refuse_other_than_mean(loss, params, examples)
     examples = jax.tree.map(jnp.asarray, examples)
-    count = -(-num_examples // most)
+    count = devices.filled(-(-num_examples // most), mesh)
     size = -(-num_examples // count)
     indices = jnp.arange(count * size).reshape(count, size)
-    point = division.widened(division.trainable(params))
-    weigh = _shares(weights, num_examples)
+    if mesh is not None and weights is None:
+        # Of more devices than microbatches some have none, which the weights tell.
+        weights = jnp.ones(num_examples)
+
+    def summed(indices, params, examples, weights):
+        point = division.widened(division.trainable(params))
+        add = _added(loss, params, point, examples, _shares(weights, num_examples))
+        zeros = jax.tree.map(jnp.zeros_like, point)
+        found = jax.lax.scan(add, (zeros, zeros), indices)[0][0]
+        return found if mesh is None else jax.lax.psum(found, devices.AXIS)
+
+    takes = devices.DEALT, devices.WHOLE, devices.WHOLE, devices.WHOLE
+    return devices.local(mesh, summed, takes, devices.WHOLE)(indices, params, examples, weights)
+
+
+def _added(loss: Any, params: Any, point: Any, examples: Any, weigh: Any) -> Callable[..., Any]:
+    """The step of a scan that adds the gradient of a microbatch, given by its rows."""
+    last = jax.tree.leaves(examples)[0].shape[0] - 1
 
     @jax.default_matmul_precision("highest")
     def add(carry, rows):
         used, share = weigh(rows)
-        batch = jax.tree.map(lambda array: array[jnp.minimum(rows, num_examples - 1)], examples)
+        batch = jax.tree.map(lambda array: array[jnp.minimum(rows, last)], examples)
         gradient = jax.grad(lambda at: loss(division.merged(at, params), batch, used))(point)
         # Kahan's sum: the error does not grow with the number of microbatches.
         total, lost = carry
@@ -244,8 +263,7 @@ def full_gradient(
         lost = jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
         return (raised, lost), None
 
-    zeros = jax.tree.map(jnp.zeros_like, point)
-    return jax.lax.scan(add, (zeros, zeros), indices)[0][0]
+    return add
 
 
 def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
@@ -264,6 +282,6 @@ def _shares(given: Any, num_examples: int) -> Callable[[jax.Array], tuple[jax.Ar
         weights = used * given[jnp.minimum(rows, num_examples - 1)]
         mass = jnp.sum(weights)
         # A microbatch of weight zero has a mean over its places, but no share.
-        return jnp.where(mass > 0, weights, used), mass / jnp.sum(given)
+        return jnp.where(mass > 0, weights, 1), mass / jnp.sum(given)
 
     return weighed

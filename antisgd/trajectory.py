@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 from scipy.signal import lfilter
 
-from antisgd import averaging, display, inputs
+from antisgd import averaging, devices, display, inputs
 from antisgd import weights as division
+from antisgd.anchors import FullGradientModel, quadratic_full_gradient
 
 __all__ = [
     "FullGradientModel",
@@ -72,37 +74,27 @@ class Trajectory(NamedTuple):
         return display.described(self)
 
 
-class FullGradientModel(NamedTuple):
-    """The quadratic model of the full gradient, and how wrong it was at the anchors.
-
-    Attributes:
-        gradients: modelled P∇L(θ_{k−1}) at every step, [T, k].
-        raw_error: root mean square over anchors of exact − quadratic, [k].
-        remaining_error: the same after the correction, each inner anchor predicted from its
-            neighbours, [k]; nan with fewer than three anchors.
-    """
-
-    gradients: np.ndarray
-    raw_error: np.ndarray
-    remaining_error: np.ndarray
-
-    def __repr__(self) -> str:
-        return display.described(self)
-
-
-def project(directions: jax.Array, vectors: jax.Array) -> jax.Array:
+def project(directions: jax.Array, vectors: jax.Array, mesh: Mesh | None = None) -> jax.Array:
     """P x for rows x: directions [k, d], vectors [n, d] → [n, k], at full float32 precision.
+
+    Over a mesh, within `jit`, every device has its columns of the directions, as
+    `devices.columns` deals them out and fills them up; vectors and result are whole on all.
 
     Raises:
         ValueError: anything but two matrices of rows of one length.
     """
+    if mesh is not None:
+        # Whole before they are cut: how the steps are computed is not to follow the directions.
+        whole = devices.on(mesh, devices.WHOLE, vectors)
+        vectors = devices.on(mesh, devices.COLUMNS, devices.fill(whole, directions.shape[1]))
     shapes = np.shape(directions), np.shape(vectors)
     if [len(shape) for shape in shapes] != [2, 2] or shapes[0][1] != shapes[1][1]:
         raise ValueError(
             "a projection needs directions [k, d] and vectors [n, d], not "
             f"{list(shapes[0])} and {list(shapes[1])}"
         )
-    return jnp.matmul(directions, vectors.T, precision=jax.lax.Precision.HIGHEST).T
+    found = jnp.matmul(directions, vectors.T, precision=jax.lax.Precision.HIGHEST).T
+    return devices.on(mesh, devices.WHOLE, found)
 
 
 def example_gradients(
@@ -112,6 +104,7 @@ def example_gradients(
     directions: jax.Array,
     *,
     microbatch_size: int,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """P∇l_n(θ) of every example: their covariance is P C₀ Pᵀ, which needs no trajectory (Eq. 108).
 
@@ -122,6 +115,7 @@ def example_gradients(
         examples: pytree with a leading example axis [N, …].
         directions: P, [k, d].
         microbatch_size: examples whose gradients are held at once, d float32 each.
+        mesh: devices that the directions are dealt out to, see `project`.
 
     Returns:
         [N, k].
@@ -136,19 +130,22 @@ def example_gradients(
     averaging.refuse_other_than_mean(loss, params, examples)
     chosen, rest, join = division.divide(params)
     dimension = sum(np.size(leaf) for leaf in chosen)
-    if np.ndim(directions) != 2 or np.shape(directions)[1] != dimension:
+    if np.ndim(directions) != 2 or np.shape(directions)[1] != devices.filled(dimension, mesh):
         raise ValueError(
             f"directions must be [k, {dimension}] for so many weights, not "
             f"{list(np.shape(directions))}"
         )
     point = division.widened(chosen), rest
-    return _example_gradients(averaging.hashable(loss), join, point, examples, directions, size)
+    return _example_gradients(
+        averaging.hashable(loss), join, point, examples, directions, size, mesh
+    )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 5))
+@partial(jax.jit, static_argnums=(0, 1, 5, 6))
 def _example_gradients(
-    loss: Any, join: division.Join, point: Any, examples: Any, directions: jax.Array, size: int
-) -> jax.Array:
+    loss: Any, join: division.Join, point: Any, examples: Any, directions: jax.Array, size: int,
+    mesh: Mesh | None,
+) -> jax.Array:  # fmt: skip
     chosen, rest = point
 
     @jax.default_matmul_precision("highest")
@@ -158,7 +155,7 @@ def _example_gradients(
         return ravel_pytree(gradient(chosen))[0]
 
     def projected(batch):
-        return project(directions, jax.vmap(one)(batch))
+        return project(directions, jax.vmap(one)(batch), mesh)
 
     num_examples = jax.tree.leaves(examples)[0].shape[0]
     whole = num_examples // size * size
@@ -191,7 +188,7 @@ def flat_record(
 
 
 def make_recorder(
-    advance: Callable[..., tuple[Any, Any]],
+    advance: Callable[..., tuple[Any, Any]], mesh: Mesh | None = None
 ) -> Callable[..., tuple[Any, Projections]]:
     """Builds the jitted function that runs one chunk of steps and projects it.
 
@@ -199,6 +196,8 @@ def make_recorder(
         advance: `advance(state, schedule, examples, *swept) -> (state, flat record)`, for example
             `heavy_ball.run_schedule` with `record=flat_record()`; `swept` are arguments that
             should not compile anew, such as η and β.
+        mesh: devices that all run the steps and hold each its columns of the directions, see
+            `project`.
 
     Returns:
         `record(state, schedule, examples, directions [k, d], *swept) -> (state, Projections)`.
@@ -209,7 +208,8 @@ def make_recorder(
         # The steps are also what is measured: noise of 10 bits is not the network's.
         with jax.default_matmul_precision("highest"):
             state, (*vectors, losses) = advance(state, schedule, examples, *swept)
-        projected = (project(directions, x) if x.shape[1] else x for x in vectors)
+        projected = (project(directions, x, mesh) if x.shape[1] else x for x in vectors)
+        state, losses = devices.on(mesh, devices.WHOLE, (state, losses))
         return state, Projections(*projected, losses)
 
     return record
@@ -252,49 +252,3 @@ def displacements(updates: np.ndarray) -> np.ndarray:
     """P(θ_k − θ_K), float64 [T + 1, k], from projected updates [T, k]."""
     start = np.zeros((1, updates.shape[1]))
     return np.concatenate([start, np.cumsum(updates, axis=0, dtype=np.float64)])
-
-
-def quadratic_full_gradient(
-    eigenvalues: np.ndarray,
-    weights: np.ndarray,
-    anchor_steps: np.ndarray,
-    anchor_gradients: np.ndarray,
-) -> FullGradientModel:
-    """Full gradient along eigenvectors from the quadratic model, corrected at anchors.
-
-    P∇L(θ) ≈ Λ P(θ − θ_K) + P∇L(θ_K); the difference to the exact gradient at the anchor steps
-    is interpolated linearly in time and added. Beyond the paper, which computes the full
-    gradient at every step.
-
-    Args:
-        eigenvalues: λ, [k], at θ_K.
-        weights: P(θ_k − θ_K), [T + 1, k].
-        anchor_steps: increasing step indices into `weights`, the first one 0, the last one T.
-        anchor_gradients: exact P∇L there, [anchors, k].
-
-    Raises:
-        ValueError: anchors that do not begin at 0 and end at T.
-    """
-    num_steps = weights.shape[0] - 1
-    if anchor_steps[0] != 0 or anchor_steps[-1] != num_steps:
-        raise ValueError(f"the anchors must run from step 0 to step {num_steps}")
-    error = anchor_gradients - (eigenvalues * weights[anchor_steps] + anchor_gradients[0])
-    steps = np.arange(num_steps)
-    after = np.searchsorted(anchor_steps, steps, side="right")
-    share = (steps - anchor_steps[after - 1]) / np.diff(anchor_steps)[after - 1]
-    correction = error[after - 1] + share[:, None] * (error[after] - error[after - 1])
-    gradients = eigenvalues * weights[:-1] + anchor_gradients[0] + correction
-    return FullGradientModel(
-        gradients,
-        np.sqrt(np.mean(error[1:] ** 2, axis=0)),
-        _left_out_error(anchor_steps, error),
-    )
-
-
-def _left_out_error(anchor_steps: np.ndarray, error: np.ndarray) -> np.ndarray:
-    if len(anchor_steps) < 3:
-        return np.full(error.shape[1], np.nan)
-    before, here, after = anchor_steps[:-2], anchor_steps[1:-1], anchor_steps[2:]
-    share = ((here - before) / (after - before))[:, None]
-    predicted = (1 - share) * error[:-2] + share * error[2:]
-    return np.sqrt(np.mean((error[1:-1] - predicted) ** 2, axis=0))

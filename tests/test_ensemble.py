@@ -110,7 +110,7 @@ from antisgd import ensemble
 assert jax.device_count() == 2
 original, examples = ensemble.init, t.examples()
 ensemble.init = lambda *a: ensemble.over_devices(original(*a))
-t.examples = lambda: ensemble.on_all_devices(examples, 4)
+t.examples = lambda: ensemble.on_all_devices(examples)
 assert len(t.examples()[0].sharding.device_set) == 2
 params, _, epoch = t.trained(seeds=2)
 grouped, _, _ = t.trained(seeds=2, group_size=1)

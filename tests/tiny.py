@@ -142,12 +142,18 @@ class Doom(NamedTuple):
 
 def live(folder, *arguments, doom=None, devices=1):
     """The main experiment on toy flags as a process of its own: exit code and words."""
-    cache, log = folder.parent / "cache", folder.parent / "words"
+    process, log = begin(folder, *arguments, doom=doom, devices=devices)
+    process.join()
+    return process.exitcode, log.read_text()
+
+
+def begin(folder, *arguments, doom=None, devices=1, name="words"):
+    """The process, under way, and the file of its words."""
+    cache, log = folder.parent / "cache", folder.parent / name
     given = (*FLAGS, *arguments, f"--output_dir={folder}")
     process = CONTEXT.Process(target=_live, args=(given, cache, log, doom, devices))
     process.start()
-    process.join()
-    return process.exitcode, log.read_text()
+    return process, log
 
 
 def _live(arguments, cache, log, doom, devices):

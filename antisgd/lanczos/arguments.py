@@ -59,7 +59,8 @@ def check_limits(
     inputs.count("probe_products", probe_products, 0)
     if max_products is not None:
         inputs.count("max_products", max_products)
-    held = storage.usable(state.basis)[0].shape[1]
+    storage.usable(state.basis)
+    held = int(state.dimension)
     if held != dimension:
         raise ValueError(f"the state is of a solve in {held} dimensions, not {dimension}")
 

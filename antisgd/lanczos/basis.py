@@ -1,34 +1,57 @@
-"""An orthonormal basis on the device, in segments that grow and are written in place."""
+"""An orthonormal basis on the device, in segments that grow and are written in place.
+
+Over a mesh every device holds its columns of every vector, the last ones filled up with zeros:
+products within the basis are local ones and a sum, and what is written or rotated is local.
+"""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
+
+from antisgd import devices
 
 __all__ = [
-    "Basis", "append", "combine", "empty", "norms", "orthogonalise", "power_of_two", "read",
-    "rotate", "segments", "usable",
+    "Basis", "append", "combine", "cut", "empty", "mesh_of", "norms", "orthogonalise",
+    "power_of_two", "read", "rotate", "segments", "usable",
 ]  # fmt: skip
 
 # Rows beyond the basis' size are zero, so that products may run over whole segments.
 Basis = tuple[Array, ...]
 
-# Elements of a segment: 64 MB in float32, far below what 32-bit indices reach.
-_SEGMENT = 2**24
+# Elements of a segment on a device: 64 MB in float32, far below what 32-bit indices reach; more
+# where vectors are so long that hardly any would fit.
+_SEGMENT, _LEAST_ROWS = 2**24, 64
 
 _product = partial(jnp.matmul, precision="highest")
 
 
-def empty(dimension: int, dtype) -> Basis:
-    """A basis of one zero segment [rows, d]."""
-    return (jnp.zeros((segment_rows(dimension), dimension), dtype),)
+def empty(dimension: int, dtype, mesh: Mesh | None = None) -> Basis:
+    """A basis of one zero segment [rows, d], over a mesh by columns."""
+    shape = segment_rows(dimension, mesh), devices.filled(dimension, mesh)
+    return (_zeros(shape, dtype, mesh),)
 
 
-def segment_rows(dimension: int) -> int:
+def segment_rows(dimension: int, mesh: Mesh | None = None) -> int:
     """Vectors that a segment holds."""
-    return max(1, min(dimension, _SEGMENT // dimension))
+    columns = devices.filled(dimension, mesh) // (1 if mesh is None else mesh.size)
+    return max(1, min(dimension, max(_SEGMENT // columns, _LEAST_ROWS)))
+
+
+def mesh_of(rows: Any) -> Mesh | None:
+    """The mesh that rows are dealt out over by columns; None on one device."""
+    layout = rows.sharding
+    over = layout.mesh if isinstance(layout, NamedSharding) else None
+    return over if isinstance(over, Mesh) and over.size > 1 else None
+
+
+def cut(rows: Array, dimension: int) -> Array:
+    """Rows without the zeros that fill them up, [r, d]."""
+    return rows if rows.shape[1] == dimension else rows[:, :dimension]
 
 
 def usable(basis: Basis) -> Basis:
@@ -56,14 +79,16 @@ def norms(rows: Array) -> np.ndarray:
     """2-norms of rows [r, d], float64 [r]: squares of 1e-20 and of 1e20 leave float32."""
     peak = float(jnp.max(jnp.abs(rows), initial=0))
     factor = power_of_two(peak)
-    return np.asarray(jnp.linalg.norm(rows * factor, axis=1), np.float64) / factor
+    found = devices.fetched(jnp.linalg.norm(rows * factor, axis=1))
+    return np.asarray(found, np.float64) / factor
 
 
-def segments(vectors: np.ndarray) -> Basis:
-    """A basis of given vectors [m, d], for example from a file."""
-    rows = segment_rows(vectors.shape[1])
+def segments(vectors: np.ndarray, mesh: Mesh | None = None) -> Basis:
+    """A basis of given vectors [m, d], for example from a file, over a mesh by columns."""
+    rows = segment_rows(vectors.shape[1], mesh)
     parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
-    return tuple(jnp.asarray(np.pad(part, ((0, rows - len(part)), (0, 0)))) for part in parts)
+    full = (np.pad(part, ((0, rows - len(part)), (0, 0))) for part in parts)
+    return tuple(devices.columns(part, mesh) for part in full)
 
 
 def orthogonalise(basis: Basis, size: int, block: Array) -> tuple[Array, np.ndarray]:
@@ -72,13 +97,13 @@ def orthogonalise(basis: Basis, size: int, block: Array) -> tuple[Array, np.ndar
     Returns:
         `(block, coefficients float64 [b, size])`, the coefficients being those taken out.
     """
-    rows = basis[0].shape[0]
+    rows, mesh = basis[0].shape[0], mesh_of(basis[0])
     used = basis[: max(1, -(-size // rows))]
     passes = []
     for _ in range(2):
         parts = []
         for segment in used:
-            block, part = _take_out(segment, block)
+            block, part = _take_out(segment, block, mesh)
             parts.append(part)
         passes.append(parts)
     first, second = (np.concatenate([np.asarray(p, np.float64) for p in parts]) for parts in passes)
@@ -92,7 +117,8 @@ def append(basis: Basis, size: int, vectors: Array) -> Basis:
     for offset in range(vectors.shape[0]):
         index, row = divmod(size + offset, rows)
         if index == len(segments):
-            segments.append(jnp.zeros_like(segments[0]))
+            first = segments[0]
+            segments.append(_zeros((rows, first.shape[1]), first.dtype, mesh_of(first)))
         segments[index] = _write(segments[index], vectors, offset, row)
     return tuple(segments)
 
@@ -107,7 +133,8 @@ def read(basis: Basis, start: int, stop: int) -> Array:
 def combine(basis: Basis, coefficients: np.ndarray) -> Array:
     """Linear combinations of the first m vectors, coefficients [m, k] -> [k, d]."""
     rows, dimension = basis[0].shape
-    total = jnp.zeros((coefficients.shape[1], dimension), basis[0].dtype)
+    shape = coefficients.shape[1], dimension
+    total = _zeros(shape, basis[0].dtype, mesh_of(basis[0]))
     for segment, part in zip(basis, _by_segment(coefficients, rows), strict=False):
         total = _add_product(total, jnp.asarray(part, segment.dtype), segment)
     return total
@@ -118,20 +145,29 @@ def rotate(basis: Basis, coefficients: np.ndarray, tail: Array) -> Basis:
 
     coefficients [m, k]; the buffers given are used up.
     """
-    rows, dimension = basis[0].shape
+    (rows, dimension), mesh = basis[0].shape, mesh_of(basis[0])
     parts = [jnp.asarray(p, basis[0].dtype) for p in _by_segment(coefficients, rows)]
     segments = list(basis[: len(parts)])
     kept = coefficients.shape[1]
-    width = max(1, min(dimension, _SEGMENT // len(coefficients)))
-    for start in range(0, dimension, width):
+    # Of each device its own columns.
+    columns = dimension if mesh is None else dimension // mesh.size
+    width = max(1, min(columns, _SEGMENT // len(coefficients)))
+    for start in range(0, columns, width):
         # The last strip is moved back to the common width: columns done before are left alone.
-        left = min(start, dimension - width)
-        strip = sum(_strip_product(p, s, left, width) for p, s in zip(parts, segments, strict=True))
-        strip = jnp.pad(strip, ((0, len(segments) * rows - kept), (0, 0)))
+        left = min(start, columns - width)
+        products = (
+            _strip_product(p, s, left, width, mesh) for p, s in zip(parts, segments, strict=True)
+        )
+        strip = jnp.pad(sum(products), ((0, len(segments) * rows - kept), (0, 0)))
         for index in range(len(segments)):
             piece = strip[index * rows : (index + 1) * rows]
-            segments[index] = _write_strip(segments[index], piece, left, start - left)
+            segments[index] = _write_strip(segments[index], piece, left, start - left, mesh)
     return append(tuple(segments[: -(-kept // rows)]), kept, tail)
+
+
+def _zeros(shape: tuple[int, int], dtype: Any, mesh: Mesh | None) -> Array:
+    layout = None if mesh is None else NamedSharding(mesh, devices.COLUMNS)
+    return jnp.zeros(shape, dtype, device=layout)
 
 
 def _by_segment(coefficients: np.ndarray, rows: int) -> list[np.ndarray]:
@@ -141,11 +177,12 @@ def _by_segment(coefficients: np.ndarray, rows: int) -> list[np.ndarray]:
     return np.split(filled, count)
 
 
-@jax.jit
-def _take_out(segment: Array, block: Array) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnums=2)
+def _take_out(segment: Array, block: Array, mesh: Mesh | None) -> tuple[Array, Array]:
     # Coefficients [rows, b]: in this order XLA on a CPU needs a tenth of the time of [b, rows].
-    coefficients = _product(segment, block.T)
-    return block - _product(coefficients.T, segment), coefficients
+    coefficients = devices.on(mesh, devices.WHOLE, _product(segment, block.T))
+    left = block - _product(coefficients.T, segment)
+    return devices.on(mesh, devices.COLUMNS, left), coefficients
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -164,13 +201,25 @@ def _add_product(total: Array, coefficients: Array, segment: Array) -> Array:
     return total + _product(coefficients.T, segment)
 
 
-@partial(jax.jit, static_argnums=3)
-def _strip_product(coefficients: Array, segment: Array, left: int, width: int) -> Array:
-    return _product(coefficients.T, jax.lax.dynamic_slice_in_dim(segment, left, width, 1))
+@partial(jax.jit, static_argnums=(3, 4))
+def _strip_product(
+    coefficients: Array, segment: Array, left: int, width: int, mesh: Mesh | None
+) -> Array:
+    def product(coefficients, segment, left):
+        return _product(coefficients.T, jax.lax.dynamic_slice_in_dim(segment, left, width, 1))
+
+    whole, columns = devices.WHOLE, devices.COLUMNS
+    local = devices.local(mesh, product, (whole, columns, whole), columns)
+    return local(coefficients, segment, left)
 
 
-@partial(jax.jit, donate_argnums=0)
-def _write_strip(segment: Array, piece: Array, left: int, skip: int) -> Array:
-    old = jax.lax.dynamic_slice_in_dim(segment, left, piece.shape[1], 1)
-    new = jnp.where(jnp.arange(piece.shape[1]) < skip, old, piece)
-    return jax.lax.dynamic_update_slice_in_dim(segment, new, left, 1)
+@partial(jax.jit, donate_argnums=0, static_argnums=4)
+def _write_strip(segment: Array, piece: Array, left: int, skip: int, mesh: Mesh | None) -> Array:
+    def write(segment, piece, left, skip):
+        old = jax.lax.dynamic_slice_in_dim(segment, left, piece.shape[1], 1)
+        new = jnp.where(jnp.arange(piece.shape[1]) < skip, old, piece)
+        return jax.lax.dynamic_update_slice_in_dim(segment, new, left, 1)
+
+    whole, columns = devices.WHOLE, devices.COLUMNS
+    local = devices.local(mesh, write, (columns, columns, whole, whole), columns)
+    return local(segment, piece, left, skip)

@@ -1,5 +1,6 @@
 """What a solve is worth: true residuals, orthogonality, rounding noise, and missed pairs."""
 
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from antisgd import display
+from antisgd import devices, display
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.iteration import advance, init
 from antisgd.lanczos.products import Product
@@ -22,6 +23,7 @@ __all__ = [
     "COMBINATIONS",
     "probe",
     "residuals",
+    "warn",
 ]
 
 # Random combinations of all vectors whose products estimate the residuals of all pairs.
@@ -118,6 +120,7 @@ def probe(
     product: Product,
     vectors: Array,
     elsewhere: float,
+    dimension: int,
     *,
     key: Array,
     block_size: int,
@@ -129,19 +132,23 @@ def probe(
         product: of a block of vectors with the matrix, [b, d] -> [b, d].
         vectors: rows [k, d] to deflate: their eigenvalues become `elsewhere`.
         elsewhere: a value that nobody wants.
+        dimension: d.
         key: of the start.
         block_size, products: of the run.
 
     Returns:
         The state after so many products, or as many as the rest of the space has dimensions.
     """
-    k, dimension = vectors.shape
+    k = len(vectors)
 
     def deflated(block: Array) -> Array:
         inside, rest = _split(vectors, block)
         return _join(vectors, elsewhere, inside, product(rest))
 
-    state = init(None, dimension, key=key, block_size=block_size, dtype=vectors.dtype)
+    state = init(
+        None, dimension, key=key, block_size=block_size, dtype=vectors.dtype,
+        mesh=storage.mesh_of(vectors),
+    )  # fmt: skip
     while state.products < min(products, dimension - k):
         state = advance(deflated, state)
     return state
@@ -155,6 +162,28 @@ def first_unidentifiable(values: np.ndarray, noise: float) -> int:
     nearest[order] = np.minimum(gaps[:-1], gaps[1:])
     close = np.flatnonzero(nearest < noise)
     return int(close[0]) if len(close) else len(values)
+
+
+def warn(certificate: Certificate, found: int, wanted: int) -> None:
+    """Warns of what the caller of a solve should know of the pairs that it found."""
+    if certificate.converged < wanted:
+        warnings.warn(
+            f"{certificate.converged} of {wanted} eigenpairs are converged, the others are marked: "
+            "allow more products or memory",
+            stacklevel=4,
+        )
+    if certificate.missed:
+        warnings.warn(
+            f"{certificate.missed} eigenpairs are missing before the last: allow more products",
+            stacklevel=4,
+        )
+    if certificate.identifiable < found:
+        warnings.warn(
+            f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
+            f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
+            "single eigenvectors are not",
+            stacklevel=4,
+        )
 
 
 @jax.jit
@@ -175,7 +204,7 @@ def _images(product: Product, rows: Array, block_size: int) -> Array:
     count = rows.shape[0]
     rows = jnp.pad(rows, ((0, -count % block_size), (0, 0)))
     blocks = rows.reshape(-1, block_size, rows.shape[1])
-    return jnp.concatenate([product(block) for block in blocks])[:count]
+    return jnp.concatenate([product(blocks[i]) for i in range(len(blocks))])[:count]
 
 
 def _error_norms(
@@ -190,7 +219,7 @@ def _error_norms(
         scaled_values = jnp.asarray(values * factor, vectors.dtype)
         combined, scaled = _combinations(rows, scaled_values, vectors)
         distances = _distances(product(combined) * factor, scaled)
-        norms.append(np.asarray(distances, np.float64) / factor)
+        norms.append(np.asarray(devices.fetched(distances), np.float64) / factor)
     return np.concatenate([np.zeros(0), *norms])[:count]
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from antisgd import display, inputs
 from antisgd.lanczos.iteration import advance, init
@@ -43,6 +44,7 @@ def spectral_density(
     num_probes: int = 8,
     num_steps: int = 64,
     dtype: Any = None,
+    mesh: Mesh | None = None,
 ) -> SpectralDensity:
     """Gauss quadrature of each random vector's spectral measure (beyond the paper).
 
@@ -56,7 +58,7 @@ def spectral_density(
         key: of the random vectors.
         num_probes: independent vectors; the error falls with its root.
         num_steps: nodes of each rule, at most d.
-        dtype: as for `leading_eigenpairs`.
+        dtype, mesh: as for `leading_eigenpairs`.
 
     Raises:
         ValueError, FloatingPointError: as for `leading_eigenpairs`.
@@ -67,7 +69,7 @@ def spectral_density(
     key = inputs.random_key(key)
     rules = []
     for probe_key in jax.random.split(key, num_probes):
-        state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype)
+        state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype, mesh=mesh)
         while multiplied(state) < num_steps:
             state = advance(multiply, state)
         pairs = ritz(state, "largest", num_steps)

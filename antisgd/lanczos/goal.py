@@ -76,7 +76,7 @@ def check_due(state: State, k: int) -> bool:
     with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
     """
     m = multiplied(state)
-    if m < min(k + state.block_size, state.basis[0].shape[1]):
+    if m < min(k + state.block_size, state.dimension):
         return False
     if not len(state.history):
         return True

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
-from antisgd import inputs
+from antisgd import devices, inputs
 from antisgd.lanczos import arguments
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos.products import Matvec, Product, blocks
@@ -28,6 +29,7 @@ def init(
     block_size: int,
     start: Array | None = None,
     dtype: Any = None,
+    mesh: Mesh | None = None,
 ) -> State:
     """A solve before its first product, from random vectors or given ones.
 
@@ -38,6 +40,7 @@ def init(
         block_size: vectors multiplied at a time, at most d of them.
         start: rows [r, d] to start from; random vectors fill them up to a block.
         dtype: of basis and products, JAX's default: float32 unless x64 is enabled.
+        mesh: devices that hold the basis, each its columns; None for one of them.
 
     Raises:
         ValueError: a dimension or block size below one, or a matvec of another shape or dtype.
@@ -49,7 +52,7 @@ def init(
     if matvec is not None:
         arguments.check_matvec(matvec, jax.ShapeDtypeStruct((dimension,), number_type))
     state = State(
-        basis=storage.empty(dimension, number_type),
+        basis=storage.empty(dimension, number_type, mesh),
         size=0,
         kept=np.zeros(0),
         coupling=np.zeros((0, 0)),
@@ -62,9 +65,11 @@ def init(
         noise=float("nan"),
         asymmetry=0.0,
         history=np.zeros((0, 2), np.int64),
+        dimension=dimension,
     )
     if start is not None:
-        state = inject(state, arguments.start_rows(start, dimension, number_type))
+        rows = arguments.start_rows(start, dimension, number_type)
+        state = inject(state, devices.columns(rows, mesh))
     return _top_up(state)
 
 
@@ -85,7 +90,8 @@ def extend(matvec: Matvec | None, state: State, *, product: Any = None) -> State
         FloatingPointError: a product is not finite; the message names it.
         ValueError: the products show that the matvec is not symmetric.
     """
-    return advance(blocks(matvec, product, state.basis[0].shape[1])[0], state)
+    dimension = int(state.dimension)
+    return advance(blocks(matvec, product, dimension)[0], state)
 
 
 def advance(product: Product, state: State) -> State:
@@ -148,7 +154,7 @@ def restart(state: State, which: str, count: int) -> State:
 def inject(state: State, directions: Array) -> State:
     """Append directions [r, d] to the vectors that wait, as far as they are new."""
     storage.usable(state.basis)
-    room = directions.shape[1] - int(state.size)
+    room = int(state.dimension) - int(state.size)
     rows = _independent_rows(state, directions[:room])
     return state._replace(
         basis=storage.append(state.basis, int(state.size), rows), size=int(state.size) + len(rows)
@@ -175,11 +181,11 @@ def _orthonormal_rows(state: State, block: Array, scale: float) -> tuple[Array, 
     """
     rows, lower = _row_qr(block)
     sizes, norms = np.abs(np.diag(lower)), np.linalg.norm(lower, axis=1)
-    room = block.shape[1] - int(state.size)
+    room = int(state.dimension) - int(state.size)
     if len(rows) <= room and (sizes > np.maximum(1e-2 * norms, _negligible(block) * scale)).all():
         return rows, lower
     rows = _independent_rows(state, _span(block, _negligible(block) * scale))[:room]
-    return rows, np.asarray(_product(block, rows.T), np.float64)
+    return rows, np.asarray(devices.fetched(_product(block, rows.T)), np.float64)
 
 
 def _independent_rows(state: State, rows: Array) -> Array:
@@ -205,7 +211,7 @@ def _negligible(block: Array) -> float:
 
 def _top_up(state: State) -> State:
     """Random vectors until a whole block waits, or the space is spanned."""
-    dimension = state.basis[0].shape[1]
+    dimension, mesh = int(state.dimension), storage.mesh_of(state.basis[0])
     for _ in range(3):
         waiting = int(state.size) - multiplied(state)
         lack = min(int(state.block_size) - waiting, dimension - int(state.size))
@@ -213,24 +219,38 @@ def _top_up(state: State) -> State:
             return state
         key = jax.random.fold_in(inputs.random_key(jnp.asarray(state.key)), state.size)
         rows = jax.random.normal(key, (lack, dimension), state.basis[0].dtype)
-        state = inject(state, rows / dimension**0.5)
+        state = inject(state, devices.columns(rows / dimension**0.5, mesh))
     return state
 
 
 _product = partial(jnp.matmul, precision="highest")
 
 
-@jax.jit
-def _qr(block: Array) -> tuple[Array, Array]:
-    columns, upper = jnp.linalg.qr(block.T)
-    return columns.T, upper.T
+@partial(jax.jit, static_argnums=1)
+def _qr(block: Array, mesh: Mesh | None) -> tuple[Array, Array]:
+    """Rows and lower triangle; over a mesh of each device's columns, then of what they give."""
+
+    def alone(block):
+        columns, upper = jnp.linalg.qr(block.T)
+        return columns.T, upper.T
+
+    def part(block):
+        own, small = alone(block)
+        size, place = len(own), jax.lax.axis_index(devices.AXIS)
+        rows, lower = alone(jax.lax.all_gather(small, devices.AXIS, axis=1, tiled=True))
+        turn = jax.lax.dynamic_slice_in_dim(rows, place * size, size, 1)
+        return _product(turn, own), lower
+
+    gives = devices.COLUMNS, devices.WHOLE
+    split = alone if mesh is None else part
+    return devices.local(mesh, split, devices.COLUMNS, gives)(block)
 
 
 def _row_qr(block: Array) -> tuple[Array, np.ndarray]:
     """block = lower · rows with orthonormal rows."""
     if not len(block):
         return block, np.zeros((0, 0))
-    rows, lower = _qr(block)
+    rows, lower = _qr(block, storage.mesh_of(block))
     return rows, np.asarray(lower, np.float64)
 
 

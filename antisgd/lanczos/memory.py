@@ -75,13 +75,13 @@ def capacity_of(state: State, k: int, memory: int | None) -> int | None:
     if memory is None:
         return None
     memory = _bytes(memory)
-    segment = state.basis[0]
-    capacity = memory // (segment.shape[1] * segment.dtype.itemsize)
-    needed = least_vectors(segment.shape[1], k, state.block_size)
+    segment, dimension = state.basis[0], int(state.dimension)
+    capacity = memory // (dimension * segment.dtype.itemsize)
+    needed = least_vectors(dimension, k, state.block_size)
     if capacity < needed:
         raise MemoryError(
             f"{k} eigenpairs need a basis of at least {needed} vectors, "
-            f"{needed * segment.shape[1] * segment.dtype.itemsize / 2**20:.0f} MiB; "
+            f"{needed * dimension * segment.dtype.itemsize / 2**20:.0f} MiB; "
             f"memory={memory} holds {capacity}: raise it or ask for fewer pairs"
         )
     return capacity

@@ -1,18 +1,20 @@
 """How an operator's products are made: a traceable one of a vector, or an eager one of a block."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 from scipy.sparse.linalg import LinearOperator
 
-from antisgd import inputs
+from antisgd import devices, inputs
 from antisgd.lanczos import arguments
+from antisgd.lanczos import basis as storage
 
 __all__ = ["Matvec", "Product", "apply", "blocks", "linear_operator", "lowered"]
 
@@ -28,14 +30,15 @@ _COLUMNS = 8
 _HOST = 1
 
 
-def apply(matvec: Matvec, block: Array) -> Array:
-    """The products of the rows of block [b, d], at once."""
-    return _apply(matvec if isinstance(matvec, Partial) else Partial(matvec), block)
+def apply(matvec: Matvec, block: Array, dimension: int | None = None) -> Array:
+    """The products of the rows of block [b, d], at once; over a mesh the first `dimension`."""
+    matvec = matvec if isinstance(matvec, Partial) else Partial(matvec)
+    return _apply()(matvec, block, dimension or block.shape[1], storage.mesh_of(block))
 
 
 def lowered(matvec: Partial, block: Array) -> Any:
     """The program of such a product before it is compiled, to ask for its memory and to time it."""
-    return _apply.lower(matvec, block)
+    return _apply().lower(matvec, block, block.shape[1], None)
 
 
 def blocks(matvec: Matvec | None, product: Any, dimension: int | None) -> tuple[Product, int]:
@@ -53,7 +56,7 @@ def blocks(matvec: Matvec | None, product: Any, dimension: int | None) -> tuple[
             "blocks [b, d] -> [b, d]"
         )
     if matvec is not None:
-        return partial(apply, matvec), dimension
+        return partial(apply, matvec, dimension=dimension), dimension
     return _eager(product, dimension), dimension
 
 
@@ -97,11 +100,20 @@ def linear_operator(matvec: Matvec, dimension: int, *, dtype: Any = None) -> Lin
     )  # fmt: skip
 
 
-@jax.jit
-def _apply(matvec: Partial, block: Array) -> Array:
+@cache
+def _apply() -> Any:
+    """The program, for the devices that there are once it is asked for."""
+    options = devices.compiler_options()
+    return jax.jit(_products, static_argnums=(2, 3), compiler_options=options)
+
+
+def _products(matvec: Partial, block: Array, dimension: int, mesh: Mesh | None) -> Array:
+    vectors = devices.on(mesh, devices.WHOLE, storage.cut(block, dimension))
     if block.shape[0] == 1:
-        return matvec(block[0])[None]
-    return jax.vmap(matvec)(block)
+        image = matvec(vectors[0])[None]
+    else:
+        image = jax.vmap(matvec)(vectors)
+    return devices.on(mesh, devices.COLUMNS, devices.fill(image, block.shape[1]))
 
 
 def _eager(product: Any, dimension: int) -> Product:
@@ -111,13 +123,20 @@ def _eager(product: Any, dimension: int) -> Product:
                 f"the LinearOperator is {list(product.shape)}: it must be square, "
                 f"[{dimension}, {dimension}] for dimension={dimension}"
             )
-        return lambda block: _taken_back(product.matmat(np.asarray(block).T).T, block)
+        return lambda block: _taken_back(product.matmat(np.asarray(_alone(block)).T).T, block)
     if not callable(product):
         raise ValueError(
             f"product must be a function [b, d] -> [b, d] or a LinearOperator, not a "
             f"{type(product).__name__}; scipy.sparse.linalg.aslinearoperator makes one of a matrix"
         )
-    return lambda block: _taken_back(product(_handed_over(block)), block)
+    return lambda block: _taken_back(product(_handed_over(_alone(block))), block)
+
+
+def _alone(block: Array) -> Array:
+    """The block, unless it is dealt out to several devices, which an eager product knows not of."""
+    if storage.mesh_of(block) is not None:
+        raise ValueError("an eager product runs on one device: leave out mesh=, or give a matvec")
+    return block
 
 
 def _handed_over(block: Array) -> Any:

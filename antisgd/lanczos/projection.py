@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from antisgd import display
-from antisgd.lanczos.basis import Basis
+from antisgd import devices, display
+from antisgd.lanczos.basis import Basis, mesh_of
 
 __all__ = ["ORDERS", "Ritz", "State", "expected_products", "multiplied", "projected", "ritz"]
 
@@ -35,6 +35,7 @@ class State(NamedTuple):
     noise: float  # rounding of a product, nan until measured
     asymmetry: float  # largest |qᵢ'A qⱼ - qⱼ'A qᵢ| block relative to scale
     history: np.ndarray  # int64 [checks, 2]: vectors multiplied, pairs converged
+    dimension: int  # d; over a mesh the basis is filled up with zero columns
 
     def __repr__(self) -> str:
         return display.described(self)
@@ -63,12 +64,20 @@ def multiplied(state: State) -> int:
 def ritz(state: State, which: str, count: int) -> Ritz:
     """The `count` most wanted Ritz pairs: eigenpairs of the projected operator, in float64.
 
+    Over a mesh of several processes those that the first one finds.
+
     Args:
         state: after one product or more.
         which: one of `ORDERS`: 'largest' and 'smallest' algebraic, 'magnitude', or 'both' ends
             (⌈count/2⌉ of the largest, then the smallest, in descending order).
         count: pairs, at most `multiplied(state)` are returned.
     """
+    if not state.basis or mesh_of(state.basis[0]) is None:
+        return _ritz(state, which, count)
+    return devices.told(lambda: _ritz(state, which, count))
+
+
+def _ritz(state: State, which: str, count: int) -> Ritz:
     square, pending = projected(state)
     m = len(square)
     count = min(count, m)

@@ -1,12 +1,12 @@
 """The loop that most people want: extend until the wanted pairs converge, probe, certify."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
@@ -37,8 +37,9 @@ _SAMPLES = 16
 class Eigenpairs(NamedTuple):
     """Eigenpairs, the most wanted first, and what vouches for them.
 
-    values float64 [k]; vectors [k, d], orthonormal rows on the device; residuals float64 [k], in
-    the 2-norm; converged bool [k]; state: for more pairs later.
+    values float64 [k]; vectors [k, d], orthonormal rows on the device (over a mesh its columns on
+    each, zeros filling up the last ones: `vectors[:, :d]`); residuals float64 [k], in the 2-norm;
+    converged bool [k]; state: for more pairs later.
     """
 
     values: np.ndarray
@@ -70,6 +71,7 @@ def leading_eigenpairs(
     dtype: Any = None,
     state: State | None = None,
     callback: Callback | None = None,
+    mesh: Mesh | None = None,
 ) -> Eigenpairs:
     """The k leading eigenpairs of a symmetric operator, with a certificate.
 
@@ -104,6 +106,8 @@ def leading_eigenpairs(
             buffers are used up. Stopped and resumed, a solve gives the same bits.
         callback: `callback(state, progress)` after each block, for progress and checkpoints; the
             state's buffers are valid until it returns. Probe and certificate leave it as it is.
+        mesh: devices that the basis is dealt out to, each its columns of every vector, such as
+            `antisgd.devices.mesh()`; None keeps it on one. A state keeps to its own.
 
     Raises:
         ValueError: k or options out of range, both or neither of matvec and product, one that
@@ -115,7 +119,8 @@ def leading_eigenpairs(
     goal = make_goal(dimension, k, which, tolerance, threshold)
     if state is None:
         size = default_block_size(goal.k) if block_size is None else block_size
-        state = init(matvec, dimension, key=key, block_size=size, start=start, dtype=dtype)
+        given: dict[str, Any] = {"start": start, "dtype": dtype, "mesh": mesh}
+        state = init(matvec, dimension, key=key, block_size=size, **given)
     check_limits(state, dimension, max_products, probe_products)
     capacity = capacity_of(state, goal.k, memory)
     while True:
@@ -185,13 +190,14 @@ def _probe(
     callback: Callback | None,
 ) -> Array:
     """Directions, rows [r, d], of pairs that a random start finds beyond the last one."""
-    if not products or len(vectors) == vectors.shape[1]:
+    if not products or len(vectors) == state.dimension:
         return vectors[:0]
     values = pairs.values[: len(vectors)]
     found = certify.probe(
         watched(product, state, goal.k, "probe", products, callback),
         vectors,
         unwanted(values, goal, state),
+        int(state.dimension),
         key=_key(state, 2**31 + int(state.size)),
         block_size=state.block_size,
         products=products,
@@ -246,31 +252,8 @@ def _certify(
         identifiable=certify.first_unidentifiable(values, state.noise),
         products=int(state.products),
     )
-    found = Eigenpairs(values, vectors, residuals, converged, certificate, state)
-    return _warned_of(found, goal)
-
-
-def _warned_of(pairs: Eigenpairs, goal: Goal) -> Eigenpairs:
-    certificate, wanted = pairs.certificate, len(pairs.values)
-    if certificate.converged < (wanted if goal.threshold is not None else goal.k):
-        warnings.warn(
-            f"{certificate.converged} of {goal.k} eigenpairs are converged, the others are marked: "
-            "allow more products or memory",
-            stacklevel=4,
-        )
-    if certificate.missed:
-        warnings.warn(
-            f"{certificate.missed} eigenpairs are missing before the last: allow more products",
-            stacklevel=4,
-        )
-    if certificate.identifiable < wanted:
-        warnings.warn(
-            f"from index {certificate.identifiable} on eigenvalues lie nearer than the noise "
-            f"{certificate.noise:.1e}: subspaces and variances per curvature are meaningful there, "
-            "single eigenvectors are not",
-            stacklevel=4,
-        )
-    return pairs
+    certify.warn(certificate, wanted, wanted if goal.threshold is not None else goal.k)
+    return Eigenpairs(values, vectors, residuals, converged, certificate, state)
 
 
 def _record(state: State, products: int, converged: int) -> np.ndarray:

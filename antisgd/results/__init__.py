@@ -10,9 +10,11 @@ from antisgd.results.checkpoints import (
     write_rows,
 )
 from antisgd.results.files import (
+    exists,
     read_array,
     read_arrays,
     read_json,
+    remove,
     write_array,
     write_arrays,
     write_figure,
@@ -26,6 +28,7 @@ from antisgd.results.provenance import provenance
 __all__ = [
     "check_fingerprint",
     "describe",
+    "exists",
     "held",
     "holds",
     "open_recording",
@@ -36,6 +39,7 @@ __all__ = [
     "read_checkpoint",
     "read_json",
     "read_rows",
+    "remove",
     "tie",
     "whole_arrays",
     "write_array",

@@ -9,7 +9,15 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from antisgd.results.files import full_disk_named, read_array, read_arrays, write, write_arrays
+from antisgd import devices
+from antisgd.results.files import (
+    exists,
+    full_disk_named,
+    read_array,
+    read_arrays,
+    write,
+    write_arrays,
+)
 
 __all__ = [
     "holds",
@@ -27,7 +35,7 @@ _log = logging.getLogger(__name__)
 def whole_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of an .npz checkpoint; None if there is none, or a damaged one, which is said."""
     try:
-        return read_arrays(path) if path.exists() else None
+        return read_arrays(path) if exists(path) else None
     except ValueError as error:
         _log.warning("%s; the checkpoint is ignored", str(error).partition(":")[0])
         return None
@@ -36,7 +44,7 @@ def whole_arrays(path: Path) -> dict[str, np.ndarray] | None:
 def write_checkpoint(path: Path, tree: Any) -> None:
     """Writes the leaves of a pytree of arrays, in order."""
     leaves = jax.tree.leaves(tree)
-    write_arrays(path, **{f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
+    write_arrays(path, **{f"leaf_{i}": leaf for i, leaf in enumerate(leaves)})
 
 
 def read_checkpoint(path: Path, template: Any) -> Any:
@@ -61,6 +69,10 @@ def read_checkpoint(path: Path, template: Any) -> Any:
 
 def holds(path: Path, shape: tuple[int, ...], dtype: Any = np.float32) -> bool:
     """Whether a .npy of that shape and type lies there, whole."""
+    return devices.told(lambda: _holds(path, shape, dtype))
+
+
+def _holds(path: Path, shape: tuple[int, ...], dtype: Any) -> bool:
     try:
         array = read_array(path)
     except (FileNotFoundError, ValueError):
@@ -72,11 +84,12 @@ def open_recording(path: Path, shape: tuple[int, ...], dtype: Any = np.float32) 
     """Opens a memory-mapped .npy of a known shape, to be filled piece by piece.
 
     A file that `holds` says fits is opened as it is, so that a resumed run goes on filling it;
-    the caller's checkpoint says how far it had come. Else it begins as zeros.
+    the caller's checkpoint says how far it had come. Else it begins as zeros. Process 0 fills it:
+    to the others it is there to be read.
     """
     if not holds(path, shape, dtype):
         write(path, lambda file: _write_zeros(file, shape, np.dtype(dtype)))
-    return read_array(path, mode="r+")
+    return read_array(path, mode="r+" if devices.first() else "r")
 
 
 def _write_zeros(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -91,6 +104,10 @@ def _write_zeros(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> No
 def write_rows(path: Path, rows: np.ndarray, start: int) -> None:
     """Writes float32 rows [n, d] from row `start` on into a raw file that grows."""
     data = np.ascontiguousarray(rows, dtype=np.float32)
+    devices.alone(lambda: _write_rows(path, data, start))
+
+
+def _write_rows(path: Path, data: np.ndarray, start: int) -> None:
     mode = "r+b" if path.exists() else "w+b"
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)

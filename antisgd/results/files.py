@@ -1,6 +1,6 @@
 """Files that are there whole or not at all, whenever the process is killed, and free of pickles.
 
-Each is written beside its place and renamed into it.
+Each is written beside its place and renamed into it, by process 0 alone while others wait.
 """
 
 import json
@@ -13,11 +13,15 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from antisgd import devices
+
 __all__ = [
+    "exists",
     "full_disk_named",
     "read_array",
     "read_arrays",
     "read_json",
+    "remove",
     "write",
     "write_array",
     "write_arrays",
@@ -33,6 +37,10 @@ def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
     Raises:
         OSError: naming the file and the remedy.
     """
+    devices.alone(lambda: _write(path, fill))
+
+
+def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +65,21 @@ def full_disk_named(path: Path) -> Iterator[None]:
             f"cannot write {path} ({error.strerror or error}): free some space, and the same "
             "command goes on from the last checkpoint"
         ) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether a file is there, for all processes alike."""
+    return devices.told(path.exists)
+
+
+def remove(*paths: Path) -> None:
+    """Removes files, those that are there."""
+
+    def unlink() -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    devices.alone(unlink)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,12 +117,13 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes one array as .npy, to be read back memory-mapped if it is large."""
-    write(path, lambda file: np.save(file, np.asarray(array), allow_pickle=False))
+    whole = np.asarray(devices.fetched(array))
+    write(path, lambda file: np.save(file, whole, allow_pickle=False))
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Writes named arrays as .npz."""
-    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    plain = {name: np.asarray(devices.fetched(array)) for name, array in arrays.items()}
     write(path, lambda file: np.savez(file, allow_pickle=False, **plain))
 
 

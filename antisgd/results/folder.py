@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from antisgd import devices
 from antisgd.results.files import read_json, write_json
 from antisgd.results.lock import LOCK
 from antisgd.results.provenance import provenance
@@ -39,6 +40,18 @@ def open_run(
             not a run folder.
         OSError: the folder cannot be written.
     """
+    devices.alone(lambda: _open_run(folder, config, overwrite, may_grow))
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} is not seen by all processes: give an --output_dir on a file system that "
+            "all hosts share"
+        )
+    return folder
+
+
+def _open_run(
+    folder: Path, config: Mapping[str, Any], overwrite: bool, may_grow: tuple[str, ...]
+) -> None:
     path = folder / "config.json"
     if overwrite and path.exists():
         _empty(folder)
@@ -49,7 +62,7 @@ def open_run(
         if _names(folder):
             raise ValueError(f"{folder} is not empty and not a run folder: choose another one")
         write_json(path, {"settings": dict(config), "provenance": provenance()})
-        return folder
+        return
     try:
         stored = read_json(path)
     except ValueError as error:
@@ -65,7 +78,6 @@ def open_run(
             "Give another --output_dir, or --overwrite to start afresh"
         )
     write_json(path, _gone_on_with(stored, provenance()) | {"settings": dict(config)})
-    return folder
 
 
 def check_fingerprint(folder: Path, fingerprint: str) -> None:
@@ -74,6 +86,10 @@ def check_fingerprint(folder: Path, fingerprint: str) -> None:
     Raises:
         ValueError: the folder's run saw other data.
     """
+    devices.alone(lambda: _check_fingerprint(folder, fingerprint))
+
+
+def _check_fingerprint(folder: Path, fingerprint: str) -> None:
     stored = read_json(folder / "config.json")
     then = stored.setdefault("data_fingerprint", fingerprint)
     if then != fingerprint:
@@ -94,6 +110,10 @@ def tie(folder: Path, fingerprint: str) -> None:
     Raises:
         ValueError: the folder's results are those of other weights.
     """
+    devices.alone(lambda: _tie(folder, fingerprint))
+
+
+def _tie(folder: Path, fingerprint: str) -> None:
     path = folder / "weights.json"
     if not path.exists():
         write_json(path, {"fingerprint": fingerprint})
@@ -108,6 +128,10 @@ def tie(folder: Path, fingerprint: str) -> None:
 
 def describe(folder: Path, **facts: str) -> None:
     """Notes in a run folder's config.json what its results are to be called by."""
+    devices.alone(lambda: _describe(folder, facts))
+
+
+def _describe(folder: Path, facts: Mapping[str, str]) -> None:
     stored = read_json(folder / "config.json")
     if any(stored.get(name) != fact for name, fact in facts.items()):
         write_json(folder / "config.json", stored | facts)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from antisgd import devices
 from antisgd.results.files import full_disk_named
 
 __all__ = ["LOCK", "held"]
@@ -19,10 +20,15 @@ LOCK = ".lock"
 def held(folder: Path) -> Iterator[None]:
     """Holds a run folder, which is made if it is missing, against all other processes.
 
+    Process 0 holds it for those of its run.
+
     Raises:
         ValueError: another process holds it; names that one.
         OSError: the folder cannot be written.
     """
+    if not devices.first():
+        yield
+        return
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
+from antisgd import devices
 
 __all__ = ["provenance"]
 
@@ -24,7 +24,7 @@ def provenance() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": devices.in_words(),
         "cpu_cores": os.cpu_count(),
     }
 

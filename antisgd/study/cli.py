@@ -10,7 +10,9 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
+from antisgd import devices
 from antisgd.study import interruption
+from antisgd.study.settings import Processes
 
 __all__ = ["guarded", "load", "parse", "run"]
 
@@ -41,7 +45,8 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         # A terminal that knows no ± or λ shows a question mark and does not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    names = _define(flags.FLAGS, defaults)
+    processes = Processes()
+    names = _define(flags.FLAGS, (*defaults, processes))
     # --help lists what belongs to the module that was started.
     for name in names:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
@@ -53,7 +58,10 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         if len(words) < positional:
             raise ValueError("give module:problem, the name of a module and of a Problem in it")
         use_compilation_cache()
-        main(*words, *_instances(flags.FLAGS, defaults))
+        # Of several processes the first alone is to be heard.
+        heard = _connected(*_instances(flags.FLAGS, [processes]))
+        with redirect_stdout(sys.stdout if heard else None):
+            main(*words, *_instances(flags.FLAGS, defaults))
 
     app.run(partial(guarded, started), flags_parser=_parsed)
 
@@ -81,19 +89,45 @@ def guarded(main: Callable[..., Any], *arguments: Any) -> None:
     try:
         main(*arguments)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        _end("stopped; the same command goes on from the last checkpoint")
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         logging.debug("where it happened", exc_info=True)
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        _end(f"error: {' '.join(str(error).split())}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
+            _told(error)
             raise
         logging.debug("where it happened", exc_info=True)
-        sys.exit(
+        _end(
             "error: the device's memory is full: lower --microbatch_size, restart the basis "
             "with --basis_memory=GIB or ask for fewer --eigenpairs; the same command goes on "
             "from the last checkpoint"
         )
+    except Exception as error:
+        _told(error)
+        raise
+
+
+def _told(error: Exception) -> None:
+    """Ends the other processes with an error that nobody foresaw, which this one shows."""
+    if devices.several_processes():
+        traceback.print_exception(error)
+        devices.end_all(f"error: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _end(message: str) -> None:
+    devices.end_all(message)
+    sys.exit(message)
+
+
+def _connected(processes: Processes) -> bool:
+    """Joins the processes of this run, if there are any; whether this is the first of them."""
+    if not processes.distributed and processes.coordinator is None:
+        return True
+    devices.connect(processes.coordinator, processes.processes, processes.process)
+    if not devices.first():
+        logging.set_verbosity(logging.FATAL)
+    return devices.first()
 
 
 def use_compilation_cache() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+from antisgd import devices
+
 __all__ = ["install", "postponed"]
 
 # Seconds to the next checkpoint: fewer than a machine that is taken away gives.
@@ -26,14 +28,20 @@ def postponed() -> Iterator[Callable[[], bool]]:
     """Inside, a first signal waits until the end, a second one or the end of patience raises.
 
     Yields:
-        `asked() -> bool`: whether one waits, for a loop that writes its checkpoint and ends.
+        `asked() -> bool`: whether one waits in any process, for a loop that writes its checkpoint
+        and ends; all processes ask at the same places.
 
     Raises:
         KeyboardInterrupt: on leaving, if one waited.
     """
     _signals.wait, _signals.came = True, False
+
+    def asked() -> bool:
+        _signals.came = devices.anywhere(_signals.came)
+        return _signals.came
+
     try:
-        yield lambda: _signals.came
+        yield asked
     finally:
         signal.alarm(0)
         _signals.wait = False

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, heavy_ball, plotting, results
+from antisgd import data, devices, heavy_ball, plotting, results
 from antisgd.study import findings, preflight, report
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings.rows import Panels, Rows, table
@@ -132,7 +132,7 @@ def measure(
 
 
 def _trained(problem: Problem, settings: Settings, folder: Path) -> train.Trained:
-    if "train" not in settings.stages and not (folder / "training.npz").exists():
+    if "train" not in settings.stages and not results.exists(folder / "training.npz"):
         raise ValueError(f"{folder} holds no trained network: add train to --stages")
     return train.train(problem, settings, folder)
 
@@ -154,8 +154,13 @@ def _analysed(
         return
     first = train.network(trained, 0).params
     final = train.final_metrics(problem, first) if settings.epochs else {}
-    rows, panels = findings.of_study(problem, settings, trained, final, found, presentation.marks)
-    _write(folder, problem.data, presentation, *presentation.present(rows, panels))
+
+    def shown() -> None:
+        marks = presentation.marks
+        rows, panels = findings.of_study(problem, settings, trained, final, found, marks)
+        _write(folder, problem.data, presentation, *presentation.present(rows, panels))
+
+    devices.alone(shown)
 
 
 def computed(problem: Problem, settings: Settings, network: Network) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def _recorded(
     pairs, made = found["eigenpairs"], {}
     for scheme in settings.sampling:
         inside = network.folder / f"trajectory_{scheme}"
-        if "analysis" in settings.stages or (inside / "anchors.npz").exists():
+        if "analysis" in settings.stages or results.exists(inside / "anchors.npz"):
             made[scheme] = record.record(
                 problem, settings, network.state, np.asarray(pairs.vectors), pairs.values,
                 scheme=scheme, folder=inside, seed=network.seed,

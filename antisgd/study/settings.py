@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from antisgd import devices
 from antisgd.study.stages import table
 
 __all__ = [
-    "SCHEMES", "Analysis", "Eigenpairs", "Place", "Run", "Settings", "Training", "check_bounds",
-    "setting", "to_json",
+    "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings", "Training",
+    "check_bounds", "setting", "to_json",
 ]  # fmt: skip
 
 STAGES = table.names()
@@ -230,7 +231,25 @@ class Place:
 
     def missing(self, path: Path) -> bool:
         """Whether a result is still to be made."""
-        return self.overwrite or not path.exists()
+        return self.overwrite or not devices.told(path.exists)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Processes that share the work of one run."""
+
+    distributed: bool = setting(
+        False,
+        "Share the work with the other processes of this command, on all hosts: under Slurm, Open "
+        "MPI and on TPU pods they find each other. The run folder has to be seen by all of them.",
+    )
+    coordinator: str | None = setting(
+        None, "HOST:PORT of process 0, where they do not find each other.", kind=str
+    )
+    processes: int | None = setting(None, "Their number, with --coordinator.", least=1, kind=int)
+    process: int | None = setting(
+        None, "Number of this one, from 0, with --coordinator.", least=0, kind=int
+    )
 
 
 def to_json(options: Any) -> dict[str, Any]:

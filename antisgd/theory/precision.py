@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import jax
 
+from antisgd import devices
+
 __all__ = ["float64_on_host"]
 
 
@@ -15,7 +17,7 @@ def float64_on_host() -> Iterator[None]:
     By JAX's standard rules for types that meet, whatever the networks keep to.
     """
     try:
-        host = jax.local_devices(backend="cpu")[0]
+        host = devices.host()
     except RuntimeError:
         # JAX_PLATFORMS may leave the CPU out.
         host = None

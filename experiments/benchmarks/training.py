@@ -104,8 +104,8 @@ def our_steps(
     if isinstance(model, LibraryLeNet):
         init = partial(model.init, x=examples.images[:1])
     states = ensemble.init(init, optimizer, init_keys)
-    states, keys = ensemble.over_devices((states, stream_keys))
-    examples = ensemble.on_all_devices(examples, seeds)
+    states, keys = ensemble.over_devices(states), stream_keys
+    examples = ensemble.on_all_devices(examples)
     start = time.perf_counter()
     compiled = epoch.lower(states, keys, 0, examples).compile()
     print(f"compiled {type(model).__name__} x {seeds} in {time.perf_counter() - start:.1f} s")

@@ -180,7 +180,7 @@ def _train(problem: Problem, settings: Settings, group: list[Point], folder: Pat
         own = jax.tree.map(lambda leaf, i=i: leaf[i * seeds :][:seeds], states)
         own_curves = np.stack(list(curves.values()), -1)[i * seeds :][:seeds]
         results.write_checkpoint(_checkpoint(folder, point), (own, own_curves, settings.epochs))
-    shared_checkpoint.unlink(missing_ok=True)
+    results.remove(shared_checkpoint)
 
 
 def _checkpoint(folder: Path, point: Point) -> Path:
@@ -201,7 +201,7 @@ def _measured(
             print(f"{point.folder}, seed {seed}", flush=True)
             state = train.network(trained, seed)
             analysis.write(place / "analysis.npz", _analysed(problem, own, state, seed, place))
-        (place / "eigenvectors.npy").unlink(missing_ok=True)
+        results.remove(place / "eigenvectors.npy")
         for bulk in ("checkpoints", f"trajectory_{SCHEME}"):
             shutil.rmtree(place / bulk, ignore_errors=True)
     return _kept(folder, settings, point)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from antisgd import lanczos, results
+from antisgd import devices, lanczos, results
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import record, table
@@ -166,12 +166,15 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
     d, k = problem.dimension, needed.directions
     data = [leaf.nbytes for leaf in jax.tree.leaves((problem.train, problem.test))]
     copied = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.train))
-    networks = settings.networks
+    # Devices with a memory of their own hold their part of it each.
+    parts = 1 if devices.memory() is None else devices.count()
+    networks = -(-settings.networks // parts)
     # Weights, velocity, gradient and update of every network.
     items = {"examples": Bytes(sum(data) + copied, 0), "networks": Bytes(16 * networks * d, 0)}
     if needed.solves:
         solve = lanczos.memory_plan(d, needed.pairs, memory=settings.basis_limit)
-        items["eigenpairs"] = Bytes(solve.basis_bytes + solve.vectors_bytes, solve.host_bytes)
+        held = (solve.basis_bytes + solve.vectors_bytes) // parts
+        items["eigenpairs"] = Bytes(held, solve.host_bytes)
     if needed.periods:
         chunk = 4 * d * record.chunk_steps(settings) * recorded_arrays(settings)
         # Weights in float64, velocities and noise of every period of a network, then what turns
@@ -180,7 +183,7 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
         of_examples = bool({"covariance", "predict"} & set(settings.stages))
         single = 12 * problem.num_examples * k * of_examples
         held = values * 16 * len(settings.sampling) + max(values * 48, single)
-        items["recording"] = Bytes(4 * d * k + chunk, held)
+        items["recording"] = Bytes(4 * d * k // parts + chunk, held)
     return items
 
 
@@ -235,7 +238,7 @@ def machine() -> Room:
 
 def device() -> Room:
     """What computes: an accelerator if there is one."""
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = devices.memory()
     return machine() if limit is None else Room("the accelerator", limit)
 
 

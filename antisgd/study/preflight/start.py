@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from antisgd import data, results
+from antisgd import data, devices, results
 from antisgd.study.preflight import plan, timing
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
@@ -64,7 +64,10 @@ def opened(
         values = dict(problem.description) | settings.to_json() | dict(config or {})
         results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
         examples = (problem.train,) if problem.test is None else (problem.train, problem.test)
-        results.check_fingerprint(place.folder, data.fingerprint(examples))
+        fingerprint = data.fingerprint(examples)
+        if devices.told(lambda: fingerprint) != fingerprint:
+            raise ValueError("the processes hold different data: give all the same --data_dir")
+        results.check_fingerprint(place.folder, fingerprint)
         results.describe(place.folder, network=problem.name, data=problem.data)
         _say(problem, settings, needed, place)
         yield place.folder

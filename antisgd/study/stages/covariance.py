@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from antisgd import results, trajectory
+from antisgd import devices, results, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
@@ -48,7 +47,7 @@ def find(
         folder: of the network.
     """
     path, k = folder / "covariance.npz", len(directions)
-    if not path.exists() or len(results.read_arrays(path)["examples"]) < k:
+    if not results.exists(path) or len(results.read_arrays(path)["examples"]) < k:
         results.write_arrays(path, examples=of_examples(problem, settings, params, directions))
     noise = np.asarray(noise, np.float64)
     recorded = noise.T @ noise / len(noise)
@@ -59,14 +58,16 @@ def of_examples(
     problem: Problem, settings: Settings, params: Any, directions: np.ndarray
 ) -> np.ndarray:
     """(1/S − 1/N) C₀ along the directions [k, d] from per-example gradients (Eq. 108), [k, k]."""
+    mesh = devices.mesh()
     gradients = trajectory.example_gradients(
         problem.loss,
         params,
         problem.train,
-        jnp.asarray(directions),
+        devices.columns(directions, mesh),
         microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+        mesh=mesh,
     )
     scale = 1 / settings.batch_size - 1 / problem.num_examples
-    each = np.array(gradients, np.float64)
+    each = np.array(devices.fetched(gradients), np.float64)
     each -= each.mean(axis=0)
     return scale * (each.T @ each) / (len(each) - 1)

@@ -54,7 +54,7 @@ def discard(
         folder: of the network; keeps discard.npz.
     """
     path = folder / "discard.npz"
-    if path.exists() and results.read_arrays(path)["counts"][-1] == len(vectors):
+    if results.exists(path) and results.read_arrays(path)["counts"][-1] == len(vectors):
         return _read(path)
     theta, restore = ravel_pytree(params)
     counts = _counts(len(vectors), int(np.sum(eigenvalues > crossover)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, display, hessian, lanczos, results
+from antisgd import data, devices, display, hessian, lanczos, results
 from antisgd.study import interruption
 from antisgd.study.divergence import stability
 from antisgd.study.problem import Problem
@@ -64,7 +64,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     """
     path = folder / "eigenpairs.npz"
     vectors = folder / "eigenvectors.npy"
-    if path.exists() and vectors.exists():
+    if results.exists(path) and results.exists(vectors):
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings)
     matvec = hessian.hessian_vector_product(
@@ -74,7 +74,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     with interruption.postponed() as asked:
         found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
         checkpoint.write(found.state)
-    results.write_array(vectors, np.asarray(found.vectors))
+    results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
     results.write_arrays(
         path,
@@ -103,6 +103,7 @@ def _solve(
             state=checkpoint.read(dimension),
             callback=_Watch(checkpoint, asked),
             memory=settings.basis_limit,
+            mesh=devices.mesh(),
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{error}; {stability(settings.epochs, settings)}") from error
@@ -139,25 +140,29 @@ def load(folder: Path, settings: Settings) -> Curvature:
     return curvature
 
 
+def _bar(words: str) -> Any:
+    return display.progress_bar(words, "product", shown=devices.first())
+
+
 class _Watch:
     """Progress bar and checkpoints of a solve."""
 
     def __init__(self, checkpoint: Checkpoint, asked: Callable[[], bool]):
         self.checkpoint, self.asked, self.saved = checkpoint, asked, time.monotonic()
         self.stage = "solve"
-        self.bar = display.progress_bar("eigenpairs", "product")
+        self.bar = _bar("eigenpairs")
 
     def __call__(self, state: lanczos.State, progress: lanczos.Progress) -> None:
         if progress.stage != self.stage:
             self.bar.close()
             self.stage = progress.stage
-            self.bar = display.progress_bar(f"eigenpairs, {self.stage}", "product")
+            self.bar = _bar(f"eigenpairs, {self.stage}")
         self.bar.total = progress.products + progress.remaining
         words = f"{progress.converged} of {progress.wanted} converged"
         self.bar.set_postfix_str(words, refresh=False)
         self.bar.update(progress.products - self.bar.n)
         stop = self.asked()
-        if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+        if stop or devices.anywhere(time.monotonic() - self.saved > CHECKPOINT_SECONDS):
             self.checkpoint.write(state)
             self.saved = time.monotonic()
         if stop:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import results, trajectory
+from antisgd import devices, results, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
@@ -35,7 +35,7 @@ class Period(NamedTuple):
     Attributes:
         problem: network, loss and examples.
         settings: of the study.
-        directions: [k, d].
+        directions: [k, d], over several devices by columns.
         scheme: name of the sampling scheme.
         key: the network's stream of examples, carried on from training.
         seed: of the network, for messages.
@@ -88,11 +88,10 @@ def open_files(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[s
     """The files to fill. Where one is missing or of other directions, the period starts anew."""
     paths = {name: folder / f"{name}.npy" for name in names}
     if not all(results.holds(path, shape) for path in paths.values()):
-        if (folder / "checkpoint.npz").exists():
+        if results.exists(folder / "checkpoint.npz"):
             words = "%s is recorded anew, %d steps along %d directions"
             _log.warning(words, folder.name, *shape)
-        for name in ("checkpoint.npz", "checkpoint_within.npz"):
-            (folder / name).unlink(missing_ok=True)
+        results.remove(folder / "checkpoint.npz", folder / "checkpoint_within.npz")
     return {name: results.open_recording(path, shape) for name, path in paths.items()}
 
 
@@ -103,6 +102,8 @@ def kept_epochs(epochs: int) -> np.ndarray:
 
 def keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: int) -> None:
     """Writes a chunk's projections into the files from a row on."""
+    if not devices.first():
+        return
     recorded = (projected.gradients, projected.full_gradients)
     for file, values in zip(files.values(), recorded, strict=False):
         file[row : row + len(values)] = values
@@ -111,12 +112,16 @@ def keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: in
 def keep_weights(period: Period, params: Any, epoch: int) -> None:
     """Keeps the weights whole where the epoch is one of `kept_epochs`."""
     place = np.flatnonzero(kept_epochs(period.settings.analysis_epochs) == epoch)
-    if place.size:
+    if place.size and devices.first():
         period.kept[place[0]] = ravel_pytree(params)[0]
         period.kept.flush()
 
 
 def flush(files: dict[str, np.memmap]) -> None:
     """To disk, before a checkpoint says that the rows are there."""
-    for file in files.values():
-        file.flush()
+
+    def to_disk() -> None:
+        for file in files.values():
+            file.flush()
+
+    devices.alone(to_disk)

@@ -1,5 +1,6 @@
 """One analysis period from θ_K with one sampling scheme, recorded along the eigenvectors."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,16 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from antisgd import display, heavy_ball, objective, results, sampling, trajectory
+from antisgd import (
+    devices,
+    display,
+    ensemble,
+    heavy_ball,
+    objective,
+    results,
+    sampling,
+    trajectory,
+)
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -57,7 +67,7 @@ def record(
         problem: network, loss and examples.
         settings: of the study.
         state: where training ended, with its velocity.
-        directions: [k, d].
+        directions: [k, d], on the host.
         eigenvalues: [k], for the quadratic full gradient.
         scheme: name of the sampling scheme of this period.
         folder: trajectory folder of this scheme.
@@ -69,13 +79,17 @@ def record(
     key = train.stream_key(settings, seed)
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
     kept = results.open_recording(folder / "kept_weights.npy", places)
+    mesh = devices.mesh()
+    placed = dataclasses.replace(problem, train=ensemble.on_all_devices(problem.train))
     period = Period(
-        problem, settings, jnp.asarray(directions), scheme, key, seed, folder, files, kept
+        placed, settings, devices.columns(directions, mesh), scheme, key, seed, folder, files, kept
     )
-    began = state
-    anchors, state = _run(period, state)
+    began = devices.whole(state, mesh)
+    anchors, state = _run(period, began)
+    # What process 0 wrote into them may be news to the others.
+    period = period._replace(files=open_files(folder, names, (settings.analysis_epochs * M, k)))
     boundaries = np.arange(settings.analysis_epochs + 1) * M
-    velocities = _velocities(settings, files["gradients"], began, period.directions)
+    velocities = _velocities(period, began)
     weights = trajectory.displacements(velocities)
     noise, error = _noise(period, eigenvalues, weights, anchors["gradients"])
     results.write_array(folder / "weights.npy", weights)
@@ -85,9 +99,9 @@ def record(
         folder / "anchors.npz", steps=boundaries, full_gradient_error=error, **anchors
     )
     path = trajectory.Trajectory(weights, velocities, noise)
-    return Recording(
-        path, boundaries, anchors["gradients"], anchors["curves"], error, kept, state.params
-    )
+    kept = results.open_recording(folder / "kept_weights.npy", places)
+    final = jax.tree.map(jnp.asarray, devices.fetched(state.params))
+    return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, kept, final)
 
 
 def _noise(
@@ -103,12 +117,11 @@ def _noise(
     return np.asarray(gradients - model.gradients, np.float32), model.remaining_error
 
 
-def _velocities(
-    settings: Settings, gradients: np.ndarray, start: heavy_ball.TrainState, directions: jax.Array
-) -> np.ndarray:
+def _velocities(period: Period, start: heavy_ball.TrainState) -> np.ndarray:
     """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
+    settings, gradients, directions = period.settings, period.files["gradients"], period.directions
     velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
-    projected = trajectory.project(directions, velocity[None])[0]
+    projected = trajectory.project(directions, velocity[None], devices.mesh())[0]
     first, beta = train.hyperparameters(settings)
     rate = float(train.learning_rate_at(settings, settings.epochs, first))
     found = trajectory.heavy_ball_velocities(gradients, rate, float(beta), np.asarray(projected))
@@ -131,10 +144,10 @@ def _run(
     }
     checkpoint = period.folder / "checkpoint.npz"
     state, anchors, done = results.read_checkpoint(checkpoint, (state, anchors, -1))
-    state = jax.tree.map(jnp.asarray, state)
+    state = devices.whole(jax.tree.map(jnp.asarray, state), devices.mesh())
     record_epoch, anchor = _record_epoch(period), _anchor(period)
     words = f"recording {period.scheme}"
-    bar = display.progress_bar(words, "epoch", epochs, max(int(done), 0))
+    bar = display.progress_bar(words, "epoch", epochs, max(int(done), 0), shown=devices.first())
     with interruption.postponed() as asked:
         for epoch in range(int(done) + 1, epochs + 1):
             if epoch > 0:
@@ -175,7 +188,8 @@ def _advance(problem: Problem, settings: Settings) -> Any:
 
 
 def _full_gradient(loss: Any, microbatch_size: int, examples: Any, params: Any) -> jax.Array:
-    gradient = objective.full_gradient(loss, params, examples, microbatch_size)
+    mesh = devices.mesh()
+    gradient = objective.full_gradient(loss, params, examples, microbatch_size, mesh=mesh)
     return ravel_pytree(gradient)[0]
 
 
@@ -186,7 +200,7 @@ def _anchor(period: Period) -> Any:
     @jax.jit
     def projected(params, examples, directions):
         gradient = _full_gradient(problem.loss, settings.microbatch_size, examples, params)
-        return trajectory.project(directions, gradient[None])[0]
+        return trajectory.project(directions, gradient[None], devices.mesh())[0]
 
     def anchor(params):
         gradient = projected(params, problem.train, period.directions)
@@ -200,7 +214,7 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
     """Builds the function that runs and records one epoch of the period, numbered from 1."""
     problem, settings = period.problem, period.settings
     draw, M, size = _drawn(period), period.steps_per_epoch, chunk_steps(settings)
-    run_chunk = trajectory.make_recorder(_advance(problem, settings))
+    run_chunk = trajectory.make_recorder(_advance(problem, settings), devices.mesh())
     swept = train.hyperparameters(settings)
     checkpoint = period.folder / "checkpoint_within.npz"
 
@@ -208,7 +222,8 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
         schedule, rows = draw(period.key, settings.epochs + epoch - 1), (epoch - 1) * M
         held, done = results.read_checkpoint(checkpoint, (state, 0))
         within = rows < int(done) <= rows + M
-        state = jax.tree.map(jnp.asarray, held) if within else state
+        if within:
+            state = devices.whole(jax.tree.map(jnp.asarray, held), devices.mesh())
         saved = time.monotonic()
         for row in range(int(done) if within else rows, rows + M, size):
             here = slice(row - rows, row - rows + size)
@@ -217,7 +232,7 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
             _check_finite(period, np.asarray(projected.losses)[None], row)
             keep(period.files, projected, row)
             stop = asked()
-            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if stop or devices.anywhere(time.monotonic() - saved > CHECKPOINT_SECONDS):
                 flush(period.files)
                 results.write_checkpoint(checkpoint, (state, row + len(projected.losses)))
                 saved = time.monotonic()

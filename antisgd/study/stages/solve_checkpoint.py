@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from antisgd import lanczos, results
+from antisgd import devices, lanczos, results
 
 __all__ = ["Checkpoint"]
 
@@ -30,17 +30,17 @@ class Checkpoint:
         """Appends the rows that are new and replaces the arrays."""
         if state.kept is not self.kept:
             self.kept, self.written, self.generation = state.kept, 0, self.generation + 1
-        rows, size = state.basis[0].shape[0], int(state.size)
+        rows, size, dimension = state.basis[0].shape[0], int(state.size), int(state.dimension)
         for start in range(self.written - self.written % rows, size, rows):
             first = max(self.written, start)
-            segment = np.asarray(state.basis[start // rows])[first - start : size - start]
-            results.write_rows(self._rows(), segment, first)
+            segment = devices.fetched(state.basis[start // rows])[first - start : size - start]
+            results.write_rows(self._rows(), segment[:, :dimension], first)
         self.written = size
         results.write_arrays(
             self.path, generation=self.generation, **state._replace(basis=())._asdict()
         )
-        for path in set(self.folder.glob("basis_*.f32")) - {self._rows()}:
-            path.unlink()
+        others = set(self.folder.glob("basis_*.f32")) - {self._rows()}
+        results.remove(*others)
 
     def read(self, dimension: int) -> lanczos.State | None:
         """The solve so far; None where there is none, or no whole one, which is said."""
@@ -57,7 +57,9 @@ class Checkpoint:
         scalars: dict[str, Any] = {
             name: one.item() if one.ndim == 0 else one for name, one in arrays.items()
         }
-        state = lanczos.State(basis=lanczos.segments(basis), **scalars)
+        # A solve of an earlier version says nothing of its dimension.
+        scalars |= {"basis": lanczos.segments(basis, devices.mesh()), "dimension": dimension}
+        state = lanczos.State(**scalars)
         self.kept = state.kept
         return state
 

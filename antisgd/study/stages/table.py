@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from antisgd import devices
+
 __all__ = ["STAGES", "Stage", "names"]
 
 
@@ -23,7 +25,7 @@ class Stage(NamedTuple):
 
     def done(self, folder: Path) -> bool:
         """Whether a network's folder holds a result of this stage."""
-        return any(folder.glob(self.file))
+        return devices.told(lambda: any(folder.glob(self.file)))
 
 
 STAGES = (

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from antisgd import display, ensemble, heavy_ball, results, sampling
+from antisgd import devices, display, ensemble, heavy_ball, results, sampling
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -109,15 +109,15 @@ def _run_epochs(
     epochs, networks = varied[0].epochs, _networks(varied)
     run_epoch, evaluate = _make_epoch(problem, varied[0]), evaluators(problem, varied[0])
     swept = np.array([hyperparameters(one) for _, one in networks])
-    dealt = (jax.tree.map(jnp.asarray, states), keys, tuple(jnp.asarray(swept).T))
-    states, keys, swept = ensemble.over_devices(dealt)
-    examples = ensemble.on_all_devices(problem.train, len(keys))
+    dealt = jax.tree.map(jnp.asarray, states), tuple(jnp.asarray(swept).T)
+    states, swept = ensemble.over_devices(dealt)
+    examples = ensemble.on_all_devices(problem.train)
     steps, saved = -(-problem.num_examples // varied[0].batch_size), time.monotonic()
-    bar = display.progress_bar("training", "epoch", epochs, done)
+    bar = display.progress_bar("training", "epoch", epochs, done, shown=devices.first())
     with interruption.postponed() as asked, bar:
         for epoch in range(done, epochs):
             states, losses = run_epoch(states, keys, epoch, examples, *swept)
-            curves[:, epoch] = evaluate(states.params)
+            curves[:, epoch] = evaluate(states.params)[: len(keys)]
             # The last update shows in the loss after it.
             followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
             check_finite(followed, epoch, steps, networks)
@@ -125,12 +125,17 @@ def _run_epochs(
             bar.set_postfix_str(words, refresh=False)
             bar.update()
             ending = epoch == epochs - 1 or asked()
-            if ending or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                results.write_checkpoint(checkpoint, (states, curves, epoch + 1))
+            if ending or devices.anywhere(time.monotonic() - saved > CHECKPOINT_SECONDS):
+                results.write_checkpoint(checkpoint, (_alone(states, keys), curves, epoch + 1))
                 saved = time.monotonic()
             if ending:
                 break
-    return states, curves
+    return _alone(states, keys), curves
+
+
+def _alone(states: heavy_ball.TrainState, keys: jax.Array) -> heavy_ball.TrainState:
+    """The networks on the host, without what fills them up to the number of devices."""
+    return jax.tree.map(lambda leaf: devices.fetched(leaf)[: len(keys)], states)
 
 
 def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
@@ -155,16 +160,14 @@ def evaluators(problem: Problem, settings: Training) -> Callable[[Any], np.ndarr
     """Jitted params [networks, …] → the values of all curves, [networks, curves]."""
     count = settings.curve_examples or CURVE_EXAMPLES
     few = [jax.tree.map(lambda a: a[:count], part) for part in problem.parts.values()]
+    few = ensemble.on_all_devices(few)
 
-    @jax.jit
-    def evaluate(params, parts):
-        def one(params):
-            measured = [problem.evaluate(params, part) for part in parts]
-            return jnp.stack([value for each in measured for value in each.values()])
+    def one(params, parts):
+        measured = [problem.evaluate(params, part) for part in parts]
+        return jnp.stack([value for each in measured for value in each.values()])
 
-        return jax.lax.map(one, params)
-
-    return lambda params: np.asarray(evaluate(params, few))
+    evaluate = ensemble.each_network(one)
+    return lambda params: devices.fetched(evaluate(params, few))
 
 
 def final_metrics(problem: Problem, params: Any) -> dict[str, float]:
@@ -178,9 +181,8 @@ def final_metrics(problem: Problem, params: Any) -> dict[str, float]:
 
 
 def network(trained: Trained, index: int) -> heavy_ball.TrainState:
-    """One network of an ensemble, on one device: what follows is not split over them."""
-    chosen = jax.tree.map(lambda leaf: leaf[index], trained.states)
-    return jax.device_put(chosen, jax.local_devices()[0])
+    """One network of an ensemble."""
+    return jax.tree.map(lambda leaf: leaf[index], trained.states)
 
 
 def stream_key(settings: Training, seed: int) -> jax.Array:

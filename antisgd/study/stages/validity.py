@@ -66,7 +66,7 @@ def path_curvature(
     if not np.any(recorded.kept):
         return None
     made_of = {"index": chosen, "epochs": kept_epochs(settings.analysis_epochs)}
-    held = results.read_arrays(path) if path.exists() else {}
+    held = results.read_arrays(path) if results.exists(path) else {}
     if not all(name in held and np.array_equal(held[name], of) for name, of in made_of.items()):
         flat, restore = ravel_pytree(recorded.final)
         found = [
@@ -85,11 +85,11 @@ def path_curvature(
 
 def _curvatures(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
-) -> list[jax.Array]:
+) -> list[np.ndarray]:
     matvec = hessian.hessian_vector_product(
         problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
     )
-    return [_rayleigh(matvec, vector) for vector in vectors]
+    return [np.asarray(_rayleigh(matvec, vector)) for vector in vectors]
 
 
 @jax.jit
