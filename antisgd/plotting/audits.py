@@ -193,4 +193,4 @@ def _times(axis: Axes, found: AuditArrays) -> None:
     if x[0] / 3 < found.crossover < 3 * x[-1]:
         mark_x(axis, found.crossover, CROSS)
     mark_y(axis, found.limit, "$\\tau_\\mathrm{SGD}$")
-    axis.legend(loc="lower left")
+    axis.legend(loc="best")
