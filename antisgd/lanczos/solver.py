@@ -133,10 +133,14 @@ def leading_eigenpairs(
         if grown.size == state.size and not (grow and _waits(state, found)):
             missed = len(found) if probing else None
             return _certify(multiply, state, goal, pairs, vectors, missed, callback)
-        # No check, and so no end, before the directions found have been multiplied.
-        products = state.products + probe_products
-        history = _record(state, products + _waiting(grown), -1)
-        state = grown._replace(products=products, history=history)
+        state = _probed(state, grown, probe_products)
+
+
+def _probed(state: State, grown: State, probe_products: int) -> State:
+    """No check, and so no end, before the directions that the probe found have been multiplied."""
+    products = state.products + probe_products
+    history = _record(state, products + _waiting(grown), -1)
+    return grown._replace(products=products, history=history)
 
 
 def _converge(

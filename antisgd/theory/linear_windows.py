@@ -107,9 +107,7 @@ def _propagate(change, b, chain, num_steps, first):
     def step(carry, k):
         covariance, squares = carry
         m = (k - 1) % len(chain.pull)
-        pull, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
-        # What an epoch leaves in its chain is forgotten where the next one begins.
-        pull, keep = jnp.where(m == 0, 0.0, pull), jnp.where(m == 0, 0.0, 1 - weight * pull)
+        pull, keep, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
         F, response = _transition(change, b, pull, keep, k), _response(b, weight, k)
         covariance = F @ covariance @ jnp.swapaxes(F, 1, 2)
         covariance = covariance + innovation * jnp.outer(response, response)[None]
