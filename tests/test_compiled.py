@@ -64,7 +64,7 @@ def test_curvature_and_noise_keep_the_highest_precision(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_programs_exchange_what_they_must(target):
-    """On one device nothing; of networks their losses alone; else sums, and vectors put together."""
+    """On one device nothing; of networks their losses; else sums, and vectors put together."""
     for name, found in compiled(target).items():
         exchanged = set(found["collectives"])
         if target != "v5e:2x2" or name == "evaluation":

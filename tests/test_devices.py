@@ -135,6 +135,7 @@ def facts(states, pairs, restarted):
 def four():
     """In the process of four devices: writes what it found."""
     jax.config.update("jax_disable_most_optimizations", True)
+    devices.prepare()
     lanczos.basis._SEGMENT, lanczos.basis._LEAST_ROWS = 1, 8
     found, states = measured(devices.mesh())
     pairs, restarted, small = solves(devices.mesh())
