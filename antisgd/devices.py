@@ -92,7 +92,7 @@ def prepare() -> None:
     none of them ends.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if jax.config.jax_num_cpu_devices > 1 or "host_platform_device_count" in flags:
+    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1 or "host_platform_device_count" in flags:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
