@@ -30,7 +30,7 @@ __all__ = [
     "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "compiler_options",
     "connect", "count",
     "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local",
-    "memory", "mesh", "on", "platform", "several_processes", "told", "whole",
+    "memory", "mesh", "on", "platform", "prepare", "several_processes", "told", "whole",
 ]  # fmt: skip
 
 # Of the mesh.
@@ -68,7 +68,6 @@ def connect(
     """
     # A stop is this program's own affair: JAX's notice of it would take the signal away.
     jax.config.update("jax_enable_preemption_service", False)
-    # On CPUs sums that are under way together can wait for each other's threads for ever.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(coordinator, processes, process)
@@ -84,6 +83,17 @@ def connect(
         # Before JAX takes leave of the others, which no thread may be in the midst of asking.
         atexit.register(listener.join)
         atexit.register(over.set)
+
+
+def prepare() -> None:
+    """Lets several CPU devices run one program after another; before anything else of JAX.
+
+    Programs under way together can hold the threads that the sums of each other wait for, and then
+    none of them ends.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1 or "host_platform_device_count" in flags:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def count() -> int:

@@ -20,6 +20,20 @@ NEEDS = {"v5e": ("libtpu", "aot_tpu"), "H100": ("jax_cuda12_plugin", "aot_gpu")}
 TARGETS = ("v5e:1x1", "v5e:2x2", "H100")
 # What measures curvature or noise rounds as little as float32 allows; training as it likes.
 EXACT = ("product of 8", "recorder", "example gradients", "orthogonalisation")
+# Bytes beside arguments and results when this was written, with libtpu 0.0.52 and jax 0.10.2.
+TEMPORARY = {
+    "v5e:1x1": {"epoch": 1_294_336, "evaluation": 294_912},
+    "v5e:2x2": {
+        "epoch": 1_114_112, "evaluation": 327_680, "product of 8": 802_816,
+        "recorder": 1_245_184, "example gradients": 0, "orthogonalisation": 0,
+        "factorisation": 0,
+    },
+    "H100": {
+        "epoch": 1_118_424, "evaluation": 1_227_896, "product of 8": 8_659_088,
+        "recorder": 12_561_936, "example gradients": 12_683_792, "orthogonalisation": 68_239_360,
+        "factorisation": 288,
+    },
+}  # fmt: skip
 
 
 @cache
@@ -50,20 +64,19 @@ def test_curvature_and_noise_keep_the_highest_precision(target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_programs_exchange_no_more_than_sums(target):
-    """On one device nothing; networks never; products and passes one sum or gather each."""
+def test_programs_exchange_what_they_must(target):
+    """On one device nothing; of networks their losses; else sums, and vectors put together."""
     for name, found in compiled(target).items():
         exchanged = set(found["collectives"])
-        if target != "v5e:2x2" or name in ("epoch", "evaluation"):
+        if target != "v5e:2x2" or name == "evaluation":
             assert not exchanged, name
-        elif name == "orthogonalisation":
-            assert exchanged == {"all-reduce"}, name
+        elif name == "epoch":
+            assert sum(found["collectives"].values()) == 1, name
         else:
-            assert exchanged, name
+            assert exchanged and exchanged <= {"all-reduce", "all-gather"}, name
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_temporary_memory_has_not_grown(target):
-    """Against what was recorded when this was written, with half as much room."""
-    for name, found in compiled(target).items():
-        assert found["temporary"] <= 1.5 * TEMPORARY[target][name], name
+    for name, recorded in TEMPORARY[target].items():
+        assert compiled(target)[name]["temporary"] <= 1.5 * recorded + 2**16, name

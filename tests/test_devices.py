@@ -69,10 +69,12 @@ def projection(mesh):
 
 
 def curvature():
+    """The Hessian, and its pairs by a solve that was told of no mesh."""
     matvec = hessian.hessian_vector_product(
         loss, PARAMS, test_ensemble.examples(), microbatch_size=7
     )
-    return jax.vmap(matvec)(jnp.eye(test_ensemble.D))
+    pairs = lanczos.leading_eigenpairs(matvec, test_ensemble.D, 3, key=KEY, probe_products=0)
+    return jax.vmap(matvec)(jnp.eye(test_ensemble.D)), pairs.values
 
 
 def networks(deal):
@@ -103,7 +105,8 @@ def measured(mesh):
         "params": states.params[:3], "losses": losses,
         "evaluated": mean(states.params, examples)[:3],
         "gradient": gradient(mesh)[0], "gradient of few": gradient(mesh)[1],
-        "projection": projection(mesh), "curvature": curvature(), "density": density.nodes,
+        "projection": projection(mesh), "curvature": curvature()[0],
+        "density": density.nodes, "pairs of one": curvature()[1],
     }, states  # fmt: skip
 
 
@@ -132,6 +135,7 @@ def facts(states, pairs, restarted):
 def four():
     """In the process of four devices: writes what it found."""
     jax.config.update("jax_disable_most_optimizations", True)
+    devices.prepare()
     lanczos.basis._SEGMENT, lanczos.basis._LEAST_ROWS = 1, 8
     found, states = measured(devices.mesh())
     pairs, restarted, small = solves(devices.mesh())
@@ -167,7 +171,7 @@ def on_one():
 
 @pytest.mark.parametrize(
     "name", ["params", "losses", "evaluated", "gradient", "gradient of few", "projection",
-             "curvature", "density"],
+             "curvature", "density", "pairs of one"],
 )  # fmt: skip
 def test_four_devices_give_the_numbers_of_one(on_four, on_one, name):
     """Within the rounding of some hundred operations on numbers of size one."""

@@ -29,13 +29,13 @@ def free_port():
         return one.getsockname()[1]
 
 
-def begin(folder, *arguments, doom=None, others=()):
+def begin(folder, *arguments, others=()):
     """The main experiment on toy flags in two processes of two devices, under way."""
     join = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2")
     first = (*arguments, *join, "--process=0")
     second = (*arguments, *others, *join, "--process=1")
     return (
-        tiny.begin(folder, *first, devices=2, doom=doom, name="first"),
+        tiny.begin(folder, *first, devices=2, name="first"),
         tiny.begin(folder, *second, devices=2, name="second"),
     )
 
@@ -45,6 +45,12 @@ def ended(begun):
     for process, _ in begun:
         process.join(timeout=300)
     return [process.exitcode for process, _ in begun], [log.read_text() for _, log in begun]
+
+
+def wait_for(path, begun):
+    """Until a file is there, or a process has ended."""
+    while not path.exists() and all(process.is_alive() for process, _ in begun):
+        time.sleep(0.01)
 
 
 def together(folder, *arguments, **more):
@@ -93,12 +99,16 @@ def test_an_error_of_one_process_ends_both_with_its_message(tmp_path):
 @pytest.mark.slow
 def test_killed_in_every_stage_and_started_again_two_processes_end_with_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert together(whole, *SHORT)[0] == [0, 0]
-    for doom in (6, 12, 60):
-        codes, words = together(killed, *SHORT, doom=tiny.Doom(doom))
+    longer = (*SHORT, "--epochs=3", "--analysis_epochs=3")
+    assert together(whole, *longer)[0] == [0, 0]
+    period = "trajectory_without_replacement/checkpoint.npz"
+    for mark in ("checkpoints/training.npz", "checkpoints/eigenpairs.npz", period):
+        begun = begin(killed, *longer)
+        wait_for(killed / mark, begun)
+        os.kill(begun[0][0].pid, signal.SIGKILL)
+        codes, words = ended(begun)
         assert codes[0] == -signal.SIGKILL and codes[1] != 0, words
-    assert (killed / "trajectory_without_replacement" / "checkpoint.npz").exists()
-    codes, words = together(killed, *SHORT)
+    codes, words = together(killed, *longer)
     assert codes == [0, 0], words
     tiny.same_arrays(whole, killed)
 
@@ -107,10 +117,8 @@ def test_killed_in_every_stage_and_started_again_two_processes_end_with_the_same
 def test_a_signal_of_one_process_stops_both_at_a_checkpoint(tmp_path):
     run = tmp_path / "run"
     begun = begin(run, "--epochs=5000")
-    (first, _), (second, _) = begun
-    while not (run / "checkpoints" / "training.npz").exists() and first.is_alive():
-        time.sleep(0.1)
-    os.kill(second.pid, signal.SIGTERM)
+    wait_for(run / "checkpoints" / "training.npz", begun)
+    os.kill(begun[1][0].pid, signal.SIGTERM)
     codes, words = ended(begun)
     assert codes == [1, 1], words
     assert "stopped; the same command goes on from the last checkpoint" in words[0]

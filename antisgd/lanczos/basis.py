@@ -45,8 +45,10 @@ def segment_rows(dimension: int, mesh: Mesh | None = None) -> int:
 def mesh_of(rows: Any) -> Mesh | None:
     """The mesh that rows are dealt out over by columns; None on one device."""
     layout = rows.sharding
-    over = layout.mesh if isinstance(layout, NamedSharding) else None
-    return over if isinstance(over, Mesh) and over.size > 1 else None
+    # A product over a mesh leaves its image whole on every device: such rows are those of one.
+    if not isinstance(layout, NamedSharding) or layout.spec != devices.COLUMNS:
+        return None
+    return layout.mesh if isinstance(layout.mesh, Mesh) else None
 
 
 def cut(rows: Array, dimension: int) -> Array:

@@ -58,6 +58,7 @@ def run(main: Callable[..., None], *defaults: Any, positional: int = 0) -> None:
         if len(words) < positional:
             raise ValueError("give module:problem, the name of a module and of a Problem in it")
         use_compilation_cache()
+        devices.prepare()
         # Of several processes the first alone is to be heard.
         heard = _connected(*_instances(flags.FLAGS, [processes]))
         with redirect_stdout(sys.stdout if heard else None):
