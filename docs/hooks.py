@@ -1,6 +1,5 @@
 """Adds to the site what lies outside docs/: kept results, changes, how to contribute, the API."""
 
-import re
 from pathlib import Path
 
 from mkdocs.structure.files import File, Files
@@ -16,7 +15,7 @@ def on_files(files: Files, config) -> Files:
     for name in (*PAGES, *sorted(map(_name, ROOT.glob("experiments/results/*/*.png")))):
         source = ROOT / name
         if source.suffix == ".md":
-            files.append(File.generated(config, name, content=_rooted(source.read_text())))
+            files.append(File.generated(config, name, content=source.read_text()))
         else:
             files.append(File.generated(config, name, abs_src_path=str(source)))
     files.append(File.generated(config, "api.md", content=_api()))
@@ -25,17 +24,18 @@ def on_files(files: Files, config) -> Files:
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
     """Links that climb out of docs/ in the repository stay inside the site."""
-    return _rooted(markdown)
+    return _rooted(markdown, page.file.src_uri.count("/"))
 
 
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def _rooted(markdown: str) -> str:
-    """docs/ is the root of the site."""
-    markdown = re.sub(r"\]\(\.\./README\.md\)", "](index.md)", markdown)
-    return re.sub(r"\]\((?:\.\./|docs/)((?:experiments/results|[a-z_]+\.md))", r"](\1", markdown)
+def _rooted(markdown: str, depth: int = 0) -> str:
+    """docs/ is the root of the site: a page so many folders below it climbs one less."""
+    up = "../" * depth
+    markdown = markdown.replace(f"](../{up}README.md)", f"]({up}index.md)")
+    return markdown.replace(f"](../{up}", f"]({up}").replace("](docs/", "](")
 
 
 def _api() -> str:

@@ -37,8 +37,43 @@ COMMANDS = sorted(
 )
 
 
+# What a fragment stands in, by a name that it alone holds.
+SURROUNDINGS = {
+    "loader:  # as you have it": """
+import numpy as np, torch
+N, S, P, eigenvalues = 40, 4, torch.eye(3, 3).double(), [1.0, 0.5, 0.2]
+x = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+loader = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(torch.arange(N), x, x.sum(1, keepdim=True)), S, shuffle=True
+)
+loader = [batch for _ in range(5) for batch in loader]
+model, loss = torch.nn.Linear(3, 1, bias=False), torch.nn.MSELoss()
+optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+""",
+    "schedule.indices:  # as you have it": """
+import jax, jax.numpy as jnp, numpy as np, optax
+from jax.flatten_util import ravel_pytree
+from antisgd import heavy_ball, sampling
+N, S, P, eigenvalues = 40, 4, np.eye(3), [1.0, 0.5, 0.2]
+x = jax.random.normal(jax.random.key(0), (N, 3))
+y, params = x.sum(axis=1), jnp.zeros(3)
+loss = lambda params, x, y: jnp.mean((x @ params - y) ** 2)
+optimizer = heavy_ball.heavy_ball(0.01, 0.9)
+state = optimizer.init(params)
+epochs = [sampling.without_replacement(jax.random.key(1), e, N, S) for e in range(5)]
+schedule = jax.tree.map(lambda *parts: jnp.concatenate(parts), *epochs)
+""",
+}
 # What a block must have computed, by a name that it alone holds.
 CHECKS = {
+    "recording.npz": """
+from antisgd import audit
+kept = np.load("recording.npz")
+assert len(kept["weights"]) == len(kept["gradients"]) + 1 == len(kept["indices"]) + 1
+step = 0.9 * np.diff(kept["weights"], axis=0)[:-1] - 0.01 * kept["gradients"][1:]
+np.testing.assert_allclose(np.diff(kept["weights"], axis=0)[1:], step, atol=1e-6)
+audit.load("recording.npz")
+""",
     "leading_eigenpairs": """
 ratio = measured.correlation_time / predicted
 assert pairs.converged.all() and 0.5 < np.median(ratio) < 2, ratio
@@ -49,16 +84,19 @@ assert pairs.converged.all() and 0.5 < np.median(ratio) < 2, ratio
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
 def test_python_blocks_run(block, tmp_path):
     """The own-model block's measured correlation times are also within twice the theory's."""
+    if "torch." in block:
+        pytest.importorskip("torch", reason="the extra 'torch' is not installed")
+    before = "".join(code for name, code in SURROUNDINGS.items() if name in block)
     checks = "".join(check for name, check in CHECKS.items() if name in block)
     done = subprocess.run(
-        [sys.executable, "-c", block + checks], capture_output=True, text=True, cwd=tmp_path,
-        check=False, env=os.environ | {"XLA_FLAGS": tiny.QUICK_TO_COMPILE},
+        [sys.executable, "-c", before + block + checks],
+        capture_output=True, text=True, cwd=tmp_path, check=False, env=os.environ | {"XLA_FLAGS": tiny.QUICK_TO_COMPILE},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
 def test_every_check_has_its_block():
-    assert all(any(name in block for block in BLOCKS) for name in CHECKS)
+    assert all(any(name in block for block in BLOCKS) for name in (*CHECKS, *SURROUNDINGS))
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in COMMANDS}))
