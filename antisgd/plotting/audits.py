@@ -88,7 +88,7 @@ def audit_page(found: AuditArrays, title: str = "") -> Figure:
     _times(axes[1, 2], found)
     for letter, axis in zip("abcdef", axes.flat, strict=True):
         # At one height, whatever stands above a panel.
-        axis.set_title(letter, loc="left", fontweight="bold", y=1.07, pad=0)
+        axis.set_title(letter, loc="left", fontweight="bold", x=-0.22, y=1.07, pad=0)
     if title:
         figure.suptitle(title)
     return figure
