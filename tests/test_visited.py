@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import fluctuations, lanczos, statistics, study, theory
+from antisgd import fluctuations, lanczos, statistics, study, theory, trajectory
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings import predict as findings
-from antisgd.study.findings import velocities
+from antisgd.study.findings import relaxation, velocities
 from antisgd.study.stages import drawn, predict
 
 ETA, BETA, M, T = 0.1, 0.8, 10, 60
@@ -298,3 +298,47 @@ def test_velocity_sums_are_direct_sums():
     np.testing.assert_allclose(fluctuations.velocity_sums(v, 5), expected, rtol=1e-12)
     with pytest.raises(ValueError, match="hold no correlation"):
         fluctuations.velocity_sums(v, 40)
+
+
+def test_the_mean_velocity_taken_off_leaves_no_sum():
+    """Σ_kl (v_k − v̄)(v_l − v̄) = 0, so T c(0) + 2Σ(T − h)c(h) = 0 for what is left."""
+    lam, steps, noise = np.array([0.5, 3.0]), 30, LAWS["reshuffled"]
+    sums = [velocities.expected_sums(lam, ETA, BETA, noise, h, steps)[0] for h in range(1, steps)]
+    kept = np.diff(sums, axis=0, prepend=0)
+    c = theory.velocity_autocovariance(lam, ETA, BETA, noise, 1)
+    total = steps * (c[0] - (c[1] - kept[0])) + 2 * (steps - np.arange(1, steps)) @ kept
+    np.testing.assert_allclose(total / (steps * c[0]), 0, atol=1e-12)
+
+
+# --- relaxation -----------------------------------------------------------------------------
+
+
+def test_a_relaxation_in_the_parabola_is_taken_off_and_a_bend_is_seen():
+    """θ_K far from the minimum: with its path subtracted theory is left."""
+    rng, k, epochs = np.random.default_rng(0), 400, 8
+    settings = dataclasses.replace(SETTINGS, analysis_epochs=epochs, momentum=BETA)
+    conditions = conditions_of(N, settings)
+    lam, rate, start = np.geomspace(0.05, 20, k), 0.02, 3 * rng.standard_normal(k)
+    theta, v = start.copy(), 0.1 * rng.standard_normal(k)
+    V, noises = [], []
+    for _ in range(epochs):
+        noise = rng.standard_normal((M, k))
+        for n in (noise - noise.mean(axis=0)) * np.sqrt(M / (M - 1)):
+            v = BETA * v - rate * (lam * theta + n)
+            theta = theta + v
+            V.append(v)
+            noises.append(n)
+    V = np.array(V)
+    path = np.concatenate([np.zeros((1, k)), V.cumsum(axis=0)])
+    recorded = SimpleNamespace(
+        trajectory=trajectory.Trajectory(path, V, np.array(noises)),
+        anchor_gradients=(lam * start)[None],
+    )
+    found = relaxation.rows(conditions, recorded, lam, "without_replacement")
+    relaxed, bent = found
+    assert abs(relaxed["here"] - 1) < 0.1 + Z * relaxed["here_error"]
+    assert relaxed["here_error"] < 0.1
+    assert bent["here"] > 0.3
+    (alone,) = relaxation.rows(conditions, recorded, lam, "with_replacement")
+    assert alone["id"] == "tau_over_relaxed_with_replacement"
+    assert relaxation.rows(conditions, recorded, -lam, "without_replacement") == []
