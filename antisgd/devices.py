@@ -1,7 +1,5 @@
 """All devices of all processes as one mesh, and what processes do together.
 
-    JAX_NUM_CPU_DEVICES=2 python -m experiments.lenet        two devices of one process
-
 One axis over every device: networks, microbatches of examples and the columns of a basis are dealt
 out along it. Every process runs the same program; process 0 alone writes and prints. The only
 module that asks JAX for devices or processes. On one device `mesh` is None, and nothing is placed
@@ -28,23 +26,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
     "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "compiler_options",
-    "connect", "count",
-    "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local",
-    "memory", "mesh", "on", "platform", "prepare", "several_processes", "told", "whole",
+    "connect", "count", "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words",
+    "local", "memory", "mesh", "on", "platform", "prepare", "several_processes", "told", "whole",
 ]  # fmt: skip
 
-# Of the mesh.
 AXIS = "all"
 WHOLE, DEALT, COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
-# Seconds that process 0 waits for the others to hear of an error before it ends.
-_FAREWELL = 5
-# Seconds between two looks for an error of another process.
-_PATIENCE = 0.5
+# Seconds that process 0 waits for the others to hear of an error before it ends, and between two
+# looks for an error of another process.
+_FAREWELL, _PATIENCE = 5, 0.5
 _FAILED, _HEARD = "antisgd/failed", "antisgd/heard"
 
 _Result = TypeVar("_Result")
-
 # Held for ever by the thread that ends this process.
 _leaving = threading.Lock()
 # Within what process 0 does alone nobody waits for another.
@@ -91,8 +85,8 @@ def prepare() -> None:
     Programs under way together can hold the threads that the sums of each other wait for, and then
     none of them ends.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1 or "host_platform_device_count" in flags:
+    forced = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if forced or getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
@@ -102,7 +96,7 @@ def count() -> int:
 
 
 def several_processes() -> bool:
-    """Whether others run the same program."""
+    """Whether others run the program too."""
     return jax.process_count() > 1
 
 
@@ -216,10 +210,11 @@ def told(call: Callable[[], _Result]) -> _Result:
         return call()
     words = pickle.dumps(call()) if first() else b""
     # Of few lengths, because a program is compiled for each.
-    pieces = int(_from_first(np.int32(max(1, -(-len(words) // 1024)))))
+    pieces = int(multihost_utils.broadcast_one_to_all(np.int32(max(1, -(-len(words) // 1024)))))
     length = 1024 * 2 ** (pieces - 1).bit_length()
     padded = np.frombuffer(words.ljust(length, b"\0"), np.uint8)
-    return pickle.loads(np.asarray(_from_first(padded), np.uint8).tobytes())
+    found = multihost_utils.broadcast_one_to_all(padded)
+    return pickle.loads(np.asarray(found, np.uint8).tobytes())
 
 
 def anywhere(holds: bool) -> bool:
@@ -229,11 +224,10 @@ def anywhere(holds: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(holds)).any())
 
 
-def alone(call: Callable[[], Any]) -> None:
+def alone(call: Callable[[], None]) -> None:
     """Has process 0 do something while the others wait, before and after."""
     if not several_processes() or _at_work.alone:
-        call()
-        return
+        return call()
     multihost_utils.sync_global_devices("before")
     if first():
         _at_work.alone = True
@@ -289,15 +283,12 @@ def _client() -> Any:
     return distributed.global_state.client
 
 
-def _from_first(array: Any) -> np.ndarray:
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))
-
-
 def _put(leaf: Any, over: Mesh, spec: PartitionSpec) -> jax.Array:
     layout = NamedSharding(over, spec)
-    if isinstance(leaf, jax.Array) and (leaf.sharding == layout or not leaf.is_fully_addressable):
-        return jax.device_put(leaf, layout)
-    if not several_processes():
+    placed = isinstance(leaf, jax.Array) and (
+        leaf.sharding == layout or not leaf.is_fully_addressable
+    )
+    if placed or not several_processes():
         return jax.device_put(leaf, layout)
     held = np.asarray(leaf)
     return jax.make_array_from_callback(held.shape, layout, lambda index: held[index])

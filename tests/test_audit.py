@@ -88,14 +88,14 @@ def test_weighted_draws_are_uneven_and_a_blurred_repeat_is_windowed():
 
 
 def test_orders_that_are_uniform_fail_their_tests_as_often_as_said():
-    """600 p-values of each test: the share below 0.1 and below 0.01 is binomial."""
+    """600 p-values of each test: the share below 0.1 and below 0.01 is binomial (M large)."""
     rng = np.random.default_rng(7)
-    batch = np.arange(90) // 10
+    batch = np.arange(1000) // 20
     found = []
     for _ in range(600):
-        places = np.empty((5, 90), int)
+        places = np.empty((5, 1000), int)
         for row in places:
-            row[rng.permutation(90)] = batch
+            row[rng.permutation(1000)] = batch
         found.append(list(orders.order_p_values(places).values()))
     for p_values in np.array(found).T:
         for level in (0.1, 0.01):
@@ -247,9 +247,9 @@ def test_the_noise_has_the_anti_correlation_of_its_sampling(scheme, share):
 
 def test_augmentation_is_noise_beyond_the_sampling():
     """White noise of the same variance beside that of the batches."""
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(7)
     k, lam = 20, planted.CROSS * np.geomspace(0.2, 2, 20)
-    indices = stream("without_replacement", 8, planted.N, planted.S, 60)
+    indices = stream("without_replacement", 7, planted.N, planted.S, 60)
     a = planted.pulls(rng, k)
     n = a[indices].mean(axis=1)
     more = rng.standard_normal(n.shape) * n.std(axis=0)
@@ -258,11 +258,11 @@ def test_augmentation_is_noise_beyond_the_sampling():
     found = audit.audit(
         audit.Recording(
             planted.ETA, planted.BETA, planted.N, planted.S, weights=weights[kept],
-            gradients=g[kept], indices=indices[kept], curvatures=lam,
+            gradients=g[kept], indices=indices[kept], curvatures=lam, noise=(n + more)[kept],
         )
     )  # fmt: skip
-    assert "noise beyond the sampling" in found.words
-    assert "sampled otherwise than said" not in found.words
+    # It moves flat directions as no reshuffled noise does, which theory of the law cannot judge.
+    assert found.words == ("stationary", "noise beyond the sampling")
 
 
 def test_holm_flags_from_the_smallest_on_and_counts_what_was_not_asked():

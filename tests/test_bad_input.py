@@ -99,7 +99,6 @@ CASES = {
     ),
     "unknown drift": (lambda: windows(drift="cubic"), "drift must be one of.*'cubic'"),
     "window of a flat direction": (lambda: windows(a=0.0), "0 < eta"),
-    "aligned flip-flop": (lambda: windows(noise=theory.flip_flop(4)), "aligned=False"),
     "unaligned switch": (lambda: windows(aligned=False, start=WITHOUT), "aligned=True"),
     "unstable optimiser": (
         lambda: theory.stationary_covariance(np.array([100.0]), SYSTEM, WITHOUT),

@@ -90,7 +90,8 @@ def test_python_blocks_run(block, tmp_path):
     checks = "".join(check for name, check in CHECKS.items() if name in block)
     done = subprocess.run(
         [sys.executable, "-c", before + block + checks],
-        capture_output=True, text=True, cwd=tmp_path, check=False, env=os.environ | {"XLA_FLAGS": tiny.QUICK_TO_COMPILE},
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env=os.environ | {"XLA_FLAGS": tiny.QUICK_TO_COMPILE},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -125,6 +125,7 @@ LENETS = {
     "eigenpairs": 5000,
     "epochs": 100,
     "full_gradient": "exact",
+    "json": False,
     "learning_rate": 0.005,
     "learning_rate_decay": 0.98,
     "microbatch_size": 500,
@@ -140,11 +141,13 @@ LENETS = {
                "predict", "figures"),
     "weight_decay": 1e-4,
 }  # fmt: skip
+# Of every main, beside its own.
+PROCESSES = {"distributed": False, "coordinator": None, "processes": None, "process": None}
 # The range that the help states.
 RANGES = {
     "a positive integer": {"analysis_epochs", "batch_size", "curve_examples", "eigenpairs",
-                           "microbatch_size", "seeds"},
-    "a non-negative integer": {"analysis_seeds", "epochs"},
+                           "microbatch_size", "processes", "seeds"},
+    "a non-negative integer": {"analysis_seeds", "epochs", "process"},
     "an integer": {"num_examples", "seed"},
     "a non-negative number": {"basis_memory"},
     "a number": {"learning_rate", "learning_rate_decay", "momentum", "weight_decay"},
@@ -200,8 +203,8 @@ def helped():
 
 
 def test_help_has_every_flag_with_its_default(helped):
-    assert helped.keys() == LENETS.keys()
-    for name, value in LENETS.items():
+    assert helped.keys() == (LENETS | PROCESSES).keys()
+    for name, value in (LENETS | PROCESSES).items():
         text = str(list(value)) if name == "sampling" else value
         text = ",".join(value) if name == "stages" else str(text)
         text = text.lower() if isinstance(value, bool) else text

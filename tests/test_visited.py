@@ -288,7 +288,8 @@ def test_the_time_by_sums_is_that_of_theory(scheme):
     (row,) = velocities.rows(conditions, one, path, lam, scheme)
     # The mean velocity is taken off as if every pair of steps lay far from the ends: 2 of 30.
     assert abs(row["here"] - 1) < Z * row["here_error"] + 0.02
-    assert row["here_error"] < 0.06
+    # Planted times of 1.3 would lie far outside.
+    assert Z * row["here_error"] + 0.02 < 0.3
 
 
 def test_velocity_sums_are_direct_sums():

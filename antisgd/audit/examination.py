@@ -99,7 +99,7 @@ def audit(recording: Recording, *, level: float = LEVEL) -> Audit:
     asked = [momentum, sampling, beyond, balance, drift_finding(moved)]
     asked.append(carriers_finding(recording, beta, M))
     found = directions(recording, beta, noise if closed else None)
-    windows = _unjudged(_early(asked, level))
+    windows = _unjudged(_early(asked, level), series)
     asked.append(curvature_finding(recording, found, windows=windows))
     said = _early(asked, level)
     if "curvature" in said:
@@ -182,11 +182,14 @@ def _early(asked: list[Finding], level: float) -> set[str]:
     return {one.name for one in at_level(asked, level) if one.flagged}
 
 
-def _unjudged(early: set[str]) -> str | None:
+def _unjudged(early: set[str], series: NoiseSeries | None) -> str | None:
+    """Why the variances are not compared with theory, if they are not."""
     if early & {"drift", "stationarity"}:
         return "the minimum moves"
     if "carriers" in early:
         return "few examples carry the noise, whose sums are not Gaussian"
+    if "noise" in early and series is not None and series.exact:
+        return "the noise is more than that of the sampling"
     return None
 
 
