@@ -27,7 +27,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 __all__ = [
     "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "compiler_options",
     "connect", "count", "dealt", "end_all", "fetched", "fill", "filled", "first", "host",
-    "in_words", "local", "memory", "mesh", "on", "platform", "prepare", "several_processes", "told", "whole",
+    "in_words", "local", "memory", "mesh", "on", "platform", "prepare", "several_processes",
+    "told", "whole",
 ]  # fmt: skip
 
 AXIS = "all"
