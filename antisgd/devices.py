@@ -212,8 +212,7 @@ def told(call: Callable[[], _Result]) -> _Result:
     words = pickle.dumps(call()) if first() else b""
     # Of few lengths, because a program is compiled for each.
     pieces = int(multihost_utils.broadcast_one_to_all(np.int32(max(1, -(-len(words) // 1024)))))
-    length = 1024 * 2 ** (pieces - 1).bit_length()
-    padded = np.frombuffer(words.ljust(length, b"\0"), np.uint8)
+    padded = np.frombuffer(words.ljust(1024 * 2 ** (pieces - 1).bit_length(), b"\0"), np.uint8)
     found = multihost_utils.broadcast_one_to_all(padded)
     return pickle.loads(np.asarray(found, np.uint8).tobytes())
 
