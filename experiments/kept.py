@@ -43,7 +43,7 @@ TEN = (
     ("lenet_cpu_300", "tau_over_theory_window_with_replacement"),
     ("lenet_cpu_300", "weight_exponent_without_replacement"),
     ("lenet_cpu_300", "velocity_exponent_without_replacement"),
-    ("lenet_cpu_300", "regime_ratio"),
+    ("lenet_flat", "tau_over_theory_20_epochs_without_replacement_over_networks"),
     ("lenet_cpu_300", "eigenvalues_above_crossover"),
     ("first_layer_cpu", "weight_exponent_pca"),
     ("first_layer_cpu", "weight_exponent_hessian"),
@@ -54,6 +54,8 @@ SHOWN = (
     "lenet_cpu_300", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu",
     "lenet_seeds", "choices_cpu",
 )  # fmt: skip
+# What rows and figures of further networks end with.
+FURTHER = r"_seed\d+$"
 # Shown beside the rows that have a value of the paper.
 HEADLINES = (
     "weight_exponent_theory_without_replacement",
@@ -80,6 +82,19 @@ HEADLINES = (
     "lambda_cross_off_eq109",
     "lambda_cross_off_window",
     "plateau",
+    "plateau_over_networks",
+    *(
+        f"tau_over_theory_{epochs}_epochs_without_replacement_over_networks"
+        for epochs in (1, 2, 5, 10, 20, 50)
+    ),
+    "tau_over_theory_window_without_replacement_over_networks",
+    "tau_over_theory_window_with_replacement_over_networks",
+    "velocity_over_theory_without_replacement_over_networks",
+    "velocity_over_theory_with_replacement_over_networks",
+    "correlation_time_within_band_window_with_replacement_over_networks",
+    "end_curvature_without_replacement_over_networks",
+    "end_curvature_with_replacement_over_networks",
+    "bend_share_without_replacement_over_networks",
     "largest_eigenvalue_over_255",
     "largest_eigenvalue_whole_set",
     "largest_eigenvalue_half_penalty",
@@ -94,14 +109,20 @@ HEADLINES = (
 
 
 def keep(run: Path, name: str) -> None:
-    """Copies summary, settings and figures of a finished run."""
+    """Copies summary, settings and figures of a finished run.
+
+    Of several networks those of the first, and the means over all, whose notes have each value.
+    """
     place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    results.write_json(place / "summary.json", results.read_json(run / "summary.json"))
+    rows = results.read_json(run / "summary.json")
+    first = [row for row in rows if not re.search(FURTHER, row["id"])]
+    results.write_json(place / "summary.json", first)
     results.write_json(place / "config.json", portable_config(run))
     for figure in sorted((run / "figures").glob("*.png")):
-        shutil.copy(figure, place / figure.name)
+        if not re.search(FURTHER, figure.stem):
+            shutil.copy(figure, place / figure.name)
 
 
 def portable_config(run: Path) -> dict[str, Any]:
@@ -156,6 +177,9 @@ def _order(place: Path) -> tuple[bool, str]:
 def _shown(place: Path) -> str:
     rows = results.read_json(place / "summary.json")
     rows = [row for row in rows if row["paper"] is not None or row["id"] in HEADLINES]
+    # The mean over networks stands for the first one's.
+    names = {row["id"] for row in rows}
+    rows = [row for row in rows if f"{row['id']}_over_networks" not in names]
     link = f"[all rows and figures](../{PAGE.relative_to(ROOT)}#{place.name})"
     lines = [
         f"{_made(place)}, {link}:",
