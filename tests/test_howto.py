@@ -168,6 +168,7 @@ def test_dictionaries_count_tokens():
     assert np.abs(apart - matrix).max() > 1e-3 * np.abs(matrix).max(), "all as long"
 
 
+@pytest.mark.slow
 def test_a_transformer():
     found = ran("transformer")
     check(found["pairs"], dense(found["loss"], found["params"], found["tokens"]))
