@@ -171,7 +171,8 @@ def page() -> str:
 
 def _order(place: Path) -> tuple[bool, str]:
     """The paper's pictures first."""
-    return results.read_json(place / "config.json")["settings"]["dataset"] != "cifar10", place.name
+    settings = results.read_json(place / "config.json")["settings"]
+    return settings.get("dataset") != "cifar10", place.name
 
 
 def _shown(place: Path) -> str:

@@ -58,7 +58,7 @@ def test_every_kept_run_names_its_pictures_and_no_copy_passes_for_the_official_f
     config = json.loads((folder / "config.json").read_text())
     on_page = kept.PAGE.read_text().split(f"## {folder.name}\n")[1].split("\n## ")[0]
     assert config["data"] in on_page
-    if config["settings"]["dataset"] == "cifar10":
+    if config["settings"].get("dataset") == "cifar10":
         assert config["data"].startswith("CIFAR-10 (") or config["data"] == copies.OFFICIAL
         same = trained_on_the_same_pictures(config["data_fingerprint"])
         assert same is None or same == config["data"]

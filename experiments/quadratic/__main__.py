@@ -82,6 +82,7 @@ def run(folder: Path, seed: int, size: Size, *, overwrite: bool = False) -> None
     with results.held(folder):
         settings = {"seed": seed} | size._asdict()
         results.open_run(folder, settings, overwrite=overwrite)
+        results.describe(folder, data="quadratic losses, no pictures")
         keys = jax.random.split(jax.random.key(seed), 3)
         table = laws(keys[0])
         noise = sampled_noise(keys[1], table, size)
