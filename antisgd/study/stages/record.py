@@ -75,8 +75,7 @@ def record(
         seed: of the network: its stream of examples is carried on from training.
     """
     M, k = -(-problem.num_examples // settings.batch_size), len(directions)
-    names = ["gradients"] + ["full_gradients"] * settings.exact
-    names += ["updates"] * (problem.optimizer is not None)
+    names = _recorded(problem, settings)
     files = open_files(folder, names, (settings.analysis_epochs * M, k))
     key = train.stream_key(settings, seed)
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
@@ -104,6 +103,12 @@ def record(
     kept = results.open_recording(folder / "kept_weights.npy", places)
     final = jax.tree.map(jnp.asarray, devices.fetched(state.params))
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, kept, final)
+
+
+def _recorded(problem: Problem, settings: Settings) -> list[str]:
+    """What the steps leave in files: heavy ball's updates follow from the gradients by Eq. 1."""
+    names = ["gradients"] + ["full_gradients"] * settings.exact
+    return names + ["updates"] * (problem.optimizer is not None)
 
 
 def _noise(
