@@ -195,3 +195,8 @@ def test_an_optimiser_is_told_by_its_updates():
     assert words[0] != words[1]
     assert optimiser.linear_system(optax.adam, 0.1) is None
     assert optimiser.described(optax.sgd, 0.5) == "no state; updates -0.5, 0.25, -1, -0.125"
+
+
+def test_what_another_optimiser_does_not_bear_is_said_without_heavy_ball_s_bound(tmp_path):
+    with pytest.raises(FloatingPointError, match="does not bear learning rate 60; lower"):
+        studied(tmp_path, nesterov, learning_rate=60.0, stages=("train",))

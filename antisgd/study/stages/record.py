@@ -179,7 +179,10 @@ def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
     epoch, place = divmod(step, period.steps_per_epoch)
     settings = period.settings
     networks = [(period.seed, settings)]
-    check_finite(losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place)
+    check_finite(
+        losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place,
+        heavy_ball=period.problem.optimizer is None,
+    )  # fmt: skip
 
 
 def _advance(problem: Problem, settings: Settings) -> Any:

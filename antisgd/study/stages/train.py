@@ -133,7 +133,8 @@ def _run_epochs(
             curves[:, epoch] = evaluate(states.params)[: len(keys)]
             # The last update shows in the loss after it.
             followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
-            check_finite(followed, epoch, steps, networks)
+            own = problem.optimizer is None
+            check_finite(followed, epoch, steps, networks, heavy_ball=own)
             words = _in_words(problem.curve_names, curves[0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
