@@ -72,7 +72,7 @@ INTERNAL_EDGES = {
 }
 # The parts of the study, in layers: a part takes from lower layers alone, not from beside it.
 LAYERS = (
-    {"problem", "interruption", "stages.table"},
+    {"problem", "interruption", "optimiser", "stages.table"},
     {"settings"},
     {"conditions", "divergence"},
     {"stages"},

@@ -142,8 +142,9 @@ def discarded_directions(
     bottom.set_ylim(low, high + 0.2 * (high - low))
     bottom.legend(loc="upper left", ncols=2)
     above = int(np.sum(np.asarray(eigenvalues) > cross))
+    place = np.nan if np.isnan(cross) else above
     for axis, text in ((top, f"{above} above {CROSS}"), (middle, ""), (bottom, "")):
-        mark_x(axis, above, text)
+        mark_x(axis, place, text)
     return figure
 
 

@@ -28,7 +28,9 @@ _BARS: Any = {"marker": "|", "markersize": 8, "markeredgewidth": 1.2}
 
 
 def mark_x(axis: Axes, x: float, text: str) -> None:
-    """A dotted line with its name above the panel, where no point can hide it."""
+    """A dotted line with its name above the panel, where no point can hide it; none for nan."""
+    if np.isnan(x):
+        return
     axis.axvline(x, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     axis.annotate(
         text, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 1.5),
@@ -37,7 +39,9 @@ def mark_x(axis: Axes, x: float, text: str) -> None:
 
 
 def mark_y(axis: Axes, y: float, text: str) -> None:
-    """A dotted line with its name to the right of the panel."""
+    """A dotted line with its name to the right of the panel; none for nan."""
+    if np.isnan(y):
+        return
     axis.axhline(y, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     axis.annotate(
         text, (1, y), xycoords=("axes fraction", "data"), xytext=(2, 0),

@@ -60,6 +60,16 @@ AUTOCORRELATION_POINTS = 60
 # Dashes of the two theories of the variances: where they coincide, each fills the other's gaps.
 _DASHES = {"stationary": (0, (3, 3)), "window": (3, (3, 3))}
 
+_THEORIES = (
+    ("stationary", THEORY, "theory, stationary"),
+    ("window", WINDOW, "theory, finite window"),
+)
+
+
+def _known(analysis: Any, source: str) -> bool:
+    """Whether there is a theory: of an optimiser that is not linear there is none."""
+    return not np.isnan(getattr(analysis, source).weight).all()
+
 
 def _trend(y: np.ndarray) -> np.ndarray:
     """Running median of y over up to a twentieth of the points to either side, fewer at the ends.
@@ -116,8 +126,9 @@ def variances_panel(axis: Axes, analysis: Any, cross: float) -> None:
             expected = noise * getattr(getattr(analysis, source), quantity)
             axis.plot(x[order], expected[order], linestyle=_DASHES[source], color=dark,
                       linewidth=0.9, zorder=FITS + 1)  # fmt: skip
-    entry(axis, "theory, stationary", THEORY, "--", linewidth=0.9)
-    entry(axis, "theory, finite window", WINDOW, "--", linewidth=0.9)
+    for source, dark, label in _THEORIES:
+        if _known(analysis, source):
+            entry(axis, label, dark, "--", linewidth=0.9)
     name_region(axis)
     name_hollow(axis, hollow)
     crosses(axis, x, analysis.measured.weight, analysis.unconverged)
@@ -131,18 +142,17 @@ def correlation_time_panel(axis: Axes, analysis: Any, cross: float, limit: float
     hollow = analysis.drift_share > MOSTLY_DRIFT
     band = analysis.spread.correlation_time[:, [0, -1]].T
     low, high = (band * analysis.window.correlation_time)[:, order]
-    axis.fill_between(x[order], low, high, color=WINDOW, alpha=0.2, linewidth=0, zorder=0,
-                      label="95 % of directions")  # fmt: skip
+    if not np.isnan(low).all():
+        axis.fill_between(x[order], low, high, color=WINDOW, alpha=0.2, linewidth=0, zorder=0,
+                          label="95 % of directions")  # fmt: skip
     shade(axis, x, analysis.blurred)
     points(axis, x, analysis.measured.correlation_time, TIME, hollow)
     crosses(axis, x, analysis.measured.correlation_time, analysis.unconverged)
     entry(axis, "measured", TIME)
-    for source, colour, style, label in (
-        (analysis.stationary, THEORY, "-", "theory, stationary"),
-        (analysis.window, WINDOW, "--", "theory, finite window"),
-    ):
-        axis.plot(x[order], source.correlation_time[order], style, color=colour, label=label,
-                  zorder=LINES)  # fmt: skip
+    for (source, colour, label), style in zip(_THEORIES, ("-", "--"), strict=True):
+        if _known(analysis, source):
+            time = getattr(analysis, source).correlation_time
+            axis.plot(x[order], time[order], style, color=colour, label=label, zorder=LINES)
     name_hollow(axis, hollow)
     axis.set(xscale="log", yscale="log", xlabel=EIGENVALUE)
     axis.set_ylabel("correlation time $\\tau$ (update steps)")

@@ -84,7 +84,7 @@ def count_panel(
 def _mark_crossover(axis: Axes, values: np.ndarray, cross: float) -> None:
     if cross <= values.max():
         mark_x(axis, cross, CROSS)
-    else:
+    elif not np.isnan(cross):
         axis.set_title(f"all below {CROSS} = {cross:.2g}", color=GREY, fontsize=7)
 
 

@@ -19,6 +19,7 @@ def check_finite(
     networks: Sequence[tuple[int, Training]],
     *,
     first: int = 0,
+    heavy_ball: bool = True,
 ) -> None:
     """Stops at the first loss that is not finite, or has left every scale of a loss.
 
@@ -28,6 +29,7 @@ def check_finite(
         steps_per_epoch: M.
         networks: seed and settings of each.
         first: place of the first of the steps in the epoch.
+        heavy_ball: False for another optimiser, whose bound is not known here.
 
     Raises:
         FloatingPointError: naming step, seed, learning rate and the stability bound.
@@ -41,15 +43,18 @@ def check_finite(
     raise FloatingPointError(
         f"the loss of seed {seed} is "
         f"{f'{value:.2g}' if np.isfinite(value) else 'not finite'} at step "
-        f"{epoch * steps_per_epoch + first + step} (epoch {epoch}): {stability(epoch, settings)}"
+        f"{epoch * steps_per_epoch + first + step} (epoch {epoch}): "
+        f"{stability(epoch, settings, heavy_ball)}"
     )
 
 
-def stability(epoch: int, settings: Training) -> str:
+def stability(epoch: int, settings: Training, heavy_ball: bool = True) -> str:
     """The learning rate of an epoch and what it can bear, in words."""
     # As the steps use them.
     first, momentum = np.float32(settings.learning_rate), np.float32(settings.momentum)
     rate = first * settings.learning_rate_decay ** min(epoch, settings.epochs)
+    if not heavy_ball:
+        return f"the optimiser does not bear learning rate {rate:.3g}; lower --learning_rate"
     return (
         f"learning rate {rate:.3g} with momentum {momentum:.3g} is stable only for curvatures "
         f"below 2(1+beta)/eta = {2 * (1 + momentum) / rate:.3g}; lower --learning_rate"

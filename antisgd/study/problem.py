@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from antisgd.heavy_ball import Loss
 
@@ -35,6 +36,10 @@ class Problem:
         description: what else decides the numbers, for config.json: JSON values.
         noiseless_curvature: the curvature that a penalty adds in every batch alike, and that
             therefore makes no noise.
+        optimizer: learning rate (traced) → optax transformation, such as
+            `lambda rate: optax.sgd(rate, 0.9, nesterov=True)`; `settings.momentum` is not used
+            then. None: heavy ball with that momentum. Where it is linear its theory stands beside
+            what is measured (`theory.from_optax`), where it is not there is none.
     """
 
     init: Callable[[jax.Array], Any]
@@ -46,6 +51,7 @@ class Problem:
     data: str = ""
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     noiseless_curvature: float = 0.0
+    optimizer: Callable[[Any], optax.GradientTransformation] | None = None
 
     @property
     def num_examples(self) -> int:

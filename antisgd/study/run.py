@@ -119,7 +119,8 @@ def measure(
     stages = tuple(name for name in settings.stages if name != "train")
     settings = dataclasses.replace(settings, stages=stages)
     if not isinstance(state, heavy_ball.TrainState):
-        optimizer = train.optimizer_at(settings, settings.epochs, *train.hyperparameters(settings))
+        swept = train.hyperparameters(settings)
+        optimizer = train.optimizer_at(settings, settings.epochs, *swept, problem.optimizer)
         state = heavy_ball.init(optimizer, state)
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     start = {"measured_from": data.fingerprint(state)}
@@ -222,7 +223,8 @@ def _discarded(
 ) -> discard.Discarding | None:
     if "test_accuracy" not in problem.curve_names:
         return None
-    pairs, cross = found["eigenpairs"], conditions_of(problem.num_examples, settings).crossover
+    pairs = found["eigenpairs"]
+    cross = conditions_of(problem.num_examples, settings, problem.optimizer).crossover
     return discard.discard(
         problem, network.state.params, pairs.vectors, pairs.values, cross, network.folder
     )
@@ -250,8 +252,13 @@ def _density(
 
 def _predicted(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
-) -> dict[str, predict.Prediction]:
-    """Scheme → what its period will show; the spread outside by the density, if there is one."""
+) -> dict[str, predict.Prediction] | None:
+    """Scheme → what its period will show; the spread outside by the density, if there is one.
+
+    Heavy ball's only: None for another optimiser.
+    """
+    if problem.optimizer is not None:
+        return None
     pairs = found["eigenpairs"]
     return predict.predict(
         problem, settings, network.state.params, pairs.vectors, pairs.values,

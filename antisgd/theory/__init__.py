@@ -44,7 +44,8 @@ Noise that depends on the weights
 Other optimisers (`linear`)
 
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
-    linear_window_variances                   the same as window_variances, of any of them
+    linear_window_variances, linear_window_spread   as window_variances and window_spread
+    linear_scales                             λ_cross and τ_SGD of any of them
     frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
@@ -65,6 +66,7 @@ from antisgd.theory.linear import (
     stationary_covariance,
     with_weight_average,
 )
+from antisgd.theory.linear_scales import LinearScales, linear_scales
 from antisgd.theory.linear_windows import linear_window_variances
 from antisgd.theory.noise import (
     Noise,
@@ -114,7 +116,7 @@ from antisgd.theory.self_consistent import (
     polynomial_averages,
     self_consistent,
 )
-from antisgd.theory.spread import WindowSpread, window_spread
+from antisgd.theory.spread import WindowSpread, linear_window_spread, window_spread
 from antisgd.theory.stationary import correlation_time, stationary_variances
 from antisgd.theory.streams import from_indices
 from antisgd.theory.variances import Variances
@@ -127,6 +129,7 @@ __all__ = [
     "FluctuationSplit",
     "Frozen",
     "LinearOptimizer",
+    "LinearScales",
     "Noise",
     "Preconditioned",
     "RandomCurvature",
@@ -153,6 +156,8 @@ __all__ = [
     "from_optax",
     "frozen_from_optax",
     "heavy_ball_system",
+    "linear_scales",
+    "linear_window_spread",
     "linear_window_variances",
     "implicit_regulariser",
     "independent_batches",

@@ -29,7 +29,7 @@ def rows(
     vectors = f"{len(found.nodes)} random vectors"
     note = f"by the theory with C = H but for the penalty, which makes no noise; {vectors}"
     made = []
-    for leading in (*(k for k in LEADING if k < d), None):
+    for leading in (*(k for k in LEADING if k < d), None) if conditions.heavy_ball else ():
         name = "all" if leading is None else str(leading)
         which = "all" if leading is None else f"the {leading:,} leading"
         fluctuation, error = reduction(conditions, found, noiseless_curvature, d, leading)
@@ -42,7 +42,7 @@ def rows(
     above_row = row(
         "density_above_crossover", "Fig. 5", count, d * above, d * above_error, n=d, note=vectors
     )
-    return [*made, above_row]
+    return [*made, above_row] if conditions.has_theory else []
 
 
 def panels(

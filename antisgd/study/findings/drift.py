@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from antisgd import statistics, theory
+from antisgd import statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
@@ -41,7 +41,7 @@ def rows(
     )  # fmt: skip
     made = [drifting, *shape_rows(recorded.trajectory.weights, scheme), loss]
     # The law of a later window is that of the first only where the scheme is that of training.
-    if scheme == conditions.training_scheme:
+    if scheme == conditions.training_scheme and conditions.has_theory:
         made += _window_rows(conditions, recorded.trajectory, eigenvalues, scheme)
     return made
 
@@ -83,15 +83,16 @@ def _window_rows(
 ) -> Rows:
     """Correlation times from the mean variances of shorter windows, over those windows' theory."""
     positive, M = eigenvalues > 0, conditions.steps_per_epoch
+    if not conditions.heavy_ball:
+        positive &= conditions.stable(eigenvalues)
     law, made = conditions.noise_law(scheme), []
     for epochs in EPOCHS:
         if epochs >= conditions.epochs or not positive.any():
             break
         time, count = _mean_time(path, epochs * M)
-        expected = theory.window_variances(
-            eigenvalues[positive], conditions.learning_rate, conditions.momentum, law, epochs * M,
-            drift="mean_velocity",
-        )  # fmt: skip
+        expected = conditions.window_variances(
+            eigenvalues[positive], law, epochs * M, drift="mean_velocity"
+        )
         ratio = time[positive] / expected.correlation_time
         quantity = "correlation time over the finite-window theory, median, windows of "
         quantity += f"{epochs} epoch{'s' * (epochs > 1)}"

@@ -19,21 +19,24 @@ def rows(conditions: Conditions, analyses: Mapping[str, Analysis]) -> Rows:
         conditions: of the periods.
         analyses: scheme → analysis, of one network.
     """
-    if "without_replacement" not in analyses:
+    if "without_replacement" not in analyses or not conditions.has_theory:
         return []
     one = analyses["without_replacement"]
     M, rate, beta = conditions.steps_per_epoch, conditions.learning_rate, conditions.momentum
-    white = theory.stationary_variances(one.eigenvalues, rate, beta, theory.with_replacement())
+    white, _ = conditions.stationary_variances(one.eigenvalues, theory.with_replacement())
+    known = ~np.isnan(white)
+    k = int(known.sum())
+    if not k:
+        return []
     reduction = theory.loss_fluctuation_reduction(
-        one.eigenvalues, one.stationary.weight, white.weight
+        one.eigenvalues[known], one.stationary.weight[known], white[known]
     )
-    k = len(one.eigenvalues)
     note = f"by the theory with C = H, for {k} eigenvalues"
     quantity = "reduction of the loss fluctuation"
     made = [row("loss_fluctuation_reduction", "Sec. 7", quantity, reduction, n=k, note=note)]
     flat = one.eigenvalues < conditions.crossover
-    if flat.any():
-        exact = one.noise[flat] @ one.stationary.weight[flat] / (one.noise @ (white.weight * flat))
+    if flat.any() and conditions.heavy_ball:
+        exact = one.noise[flat] @ one.stationary.weight[flat] / (one.noise @ (white * flat))
         ratio = theory.trace_ratio(one.eigenvalues, rate, beta, M, one.noise)
         made.append(
             row("trace_ratio", "Eq. 111", f"{_TRACES}, by Eq. 111 as corrected", ratio,

@@ -29,6 +29,7 @@ from antisgd.study.findings.rows import Panels, Rows, mean_row
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import analysis
+from antisgd.study.stages.period import Recording
 from antisgd.study.stages.train import Trained
 
 __all__ = ["of_study", "over_networks"]
@@ -52,7 +53,7 @@ def of_study(
         found: results of each analysed network by the names of the stages.
         marks: accuracies of the paper without so many directions, for Fig. 11.
     """
-    conditions = conditions_of(problem.num_examples, settings)
+    conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     rows, panels = [], {}
     if trained.curves:
         rows = training.rows(settings, trained.curves, final)
@@ -131,13 +132,12 @@ def _of_periods(
     rows, in_bins = [], {}
     for scheme, one in analyses.items():
         title = training.TITLES[scheme]
-        in_bins[title] = bins.binned(conditions, one)
         own = noise.rows(conditions, one, recorded[scheme], scheme)
-        own += variances.rows(one, scheme) + bins.rows(in_bins[title], scheme)
-        own += stationarity.rows(conditions, one, scheme)
-        own += velocities.rows(conditions, one, recorded[scheme].trajectory, pairs.values, scheme)
-        own += drift.rows(conditions, one, recorded[scheme], pairs.values, scheme)
-        own += relaxation.rows(conditions, recorded[scheme], pairs.values, scheme)
+        own += variances.rows(one, scheme, conditions.optimizer)
+        if conditions.has_theory:
+            in_bins[title] = bins.binned(conditions, one)
+            own += bins.rows(in_bins[title], scheme)
+        own += _of_period(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             own += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
         if scheme in predicted:
@@ -147,6 +147,22 @@ def _of_periods(
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
     panels = noise.panels(conditions, titled) | variances.panels(conditions, titled, lines)
     return rows + schemes.rows(conditions, analyses), panels | bins.panels(in_bins)
+
+
+def _of_period(
+    conditions: Conditions,
+    one: analysis.Analysis,
+    recorded: Recording,
+    eigenvalues: np.ndarray,
+    scheme: str,
+) -> Rows:
+    """What else one period says; the relations of Eq. 1 where it is heavy ball that moves."""
+    drifting = drift.rows(conditions, one, recorded, eigenvalues, scheme)
+    if not conditions.heavy_ball:
+        return drifting
+    own = stationarity.rows(conditions, one, scheme)
+    own += velocities.rows(conditions, one, recorded.trajectory, eigenvalues, scheme)
+    return own + drifting + relaxation.rows(conditions, recorded, eigenvalues, scheme)
 
 
 def _told_apart(row: dict[str, Any], title: str) -> dict[str, Any]:

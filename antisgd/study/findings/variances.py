@@ -12,18 +12,36 @@ from antisgd.study.stages.analysis import Analysis
 __all__ = ["panels", "rows"]
 
 
-def rows(one: Analysis, scheme: str) -> Rows:
-    """Fig. 2 and 7 in numbers for one scheme."""
+def rows(one: Analysis, scheme: str, optimizer: str = "") -> Rows:
+    """Fig. 2 and 7 in numbers for one scheme.
+
+    Args:
+        one: the period's statistics.
+        scheme: of the period.
+        optimizer: what moved the weights, in words, for a note where it has no theory.
+    """
     figure = "Fig. 2" if scheme == "without_replacement" else "Fig. 7"
     made = _exponent_rows(one, scheme, figure)
+    if not _has_theory(one):
+        quantity, time = "correlation time, median", one.measured.correlation_time
+        alone = median_row(f"correlation_time_{scheme}", figure, quantity, time)
+        words = f"measured alone: the optimiser ({optimizer}) is not linear and has no theory"
+        return [*made, alone | {"unit": "steps", "note": words}]
     for name in _REFERENCES:
         made += _agreement_rows(one, name, scheme, figure)
     for name in _SPREADS:
         made += _band_rows(one, name, scheme, figure)
     ratio = one.measured.velocity / (one.noise * one.stationary.velocity)
+    ratio = ratio[~np.isnan(one.stationary.velocity)]
+    if not ratio.size:
+        return made
     quantity = "velocity variance over Eq. 6, median"
     made.append(median_row(f"velocity_over_theory_{scheme}", figure, quantity, ratio))
     return made
+
+
+def _has_theory(one: Analysis) -> bool:
+    return bool(np.isfinite([one.window.weight, one.stationary.weight]).any())
 
 
 def _exponent_rows(one: Analysis, scheme: str, figure: str) -> Rows:
@@ -34,6 +52,8 @@ def _exponent_rows(one: Analysis, scheme: str, figure: str) -> Rows:
         quantity = f"exponent of the {name} variance"
         identifier = f"{name}_exponent_{scheme}"
         rows.append(exponent_row(identifier, figure, quantity, law, note=region))
+        if not _has_theory(one):
+            continue
         expected = _expected_exponent(one, name)
         quantity += ", by the finite-window theory with the measured noise"
         rows.append(row(f"{name}_exponent_theory_{scheme}", figure, quantity, expected))

@@ -176,7 +176,7 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
         held = (solve.basis_bytes + solve.vectors_bytes) // parts
         items["eigenpairs"] = Bytes(held, solve.host_bytes)
     if needed.periods:
-        chunk = 4 * d * record.chunk_steps(settings) * recorded_arrays(settings)
+        chunk = 4 * d * record.chunk_steps(settings) * recorded_arrays(problem, settings)
         # Weights in float64, velocities and noise of every period of a network, then what turns
         # one into statistics: its copy and four float64 arrays; or single gradients, twice.
         values = settings.analysis_epochs * _steps_per_epoch(problem, settings) * k
@@ -197,7 +197,8 @@ def beside_products(problem: Problem, settings: Settings, needed: Work) -> int:
 def disk(problem: Problem, settings: Settings, needed: Work) -> int:
     """Bytes of the finished run folder, checkpoints included."""
     steps = settings.analysis_epochs * _steps_per_epoch(problem, settings)
-    recordings = needed.periods * steps * needed.directions * (4 * recorded_arrays(settings) + 16)
+    each = 4 * recorded_arrays(problem, settings) + 16
+    recordings = needed.periods * steps * needed.directions * each
     recordings += (
         needed.periods * 4 * len(kept_epochs(settings.analysis_epochs)) * problem.dimension
     )
@@ -212,9 +213,9 @@ def disk(problem: Problem, settings: Settings, needed: Work) -> int:
     return recordings + networks + stored * (basis + solve.vectors_bytes)
 
 
-def recorded_arrays(settings: Settings) -> int:
-    """Arrays [steps, k] that a period projects: gradients and exact full gradients."""
-    return 1 + settings.exact
+def recorded_arrays(problem: Problem, settings: Settings) -> int:
+    """Arrays [steps, k] that a period projects: gradients, exact full ones, updates if recorded."""
+    return 1 + settings.exact + (problem.optimizer is not None)
 
 
 def _steps_per_epoch(problem: Problem, settings: Settings) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from antisgd import data, devices, results
+from antisgd.study.optimiser import described
 from antisgd.study.preflight import plan, timing
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
@@ -62,6 +63,8 @@ def opened(
         return
     with results.held(place.folder):
         values = dict(problem.description) | settings.to_json() | dict(config or {})
+        if problem.optimizer is not None:
+            values["optimizer"] = described(problem.optimizer, settings.learning_rate)
         results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
         examples = (problem.train,) if problem.test is None else (problem.train, problem.test)
         fingerprint = data.fingerprint(examples)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -92,13 +93,14 @@ def _period(
     steps = settings.analysis_epochs * -(-problem.num_examples // settings.batch_size)
     # A gradient is about half the work of a product.
     gradients = (settings.analysis_epochs + 1 + steps * settings.exact) * product / 2
-    operations = 2 * steps * k * problem.dimension * plan.recorded_arrays(settings)
+    operations = 2 * steps * k * problem.dimension * plan.recorded_arrays(problem, settings)
     return steps * step + gradients + operations / rate
 
 
 def _timed_step(problem: Problem, settings: Settings) -> tuple[float, float]:
     """Seconds of one step of all networks, side by side, and of compiling it."""
-    optimizer = heavy_ball.heavy_ball(settings.learning_rate, settings.momentum)
+    make = problem.optimizer or partial(heavy_ball.heavy_ball, momentum=settings.momentum)
+    optimizer = make(settings.learning_rate)
     keys = jax.random.split(jax.random.key(settings.seed), settings.networks)
     states = ensemble.init(problem.init, optimizer, keys)
     count = min(problem.num_examples, TIMED_STEPS * settings.batch_size)

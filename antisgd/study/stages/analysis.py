@@ -29,11 +29,12 @@ class Analysis(NamedTuple):
         autocorrelation_theory: r(h) of the sampling scheme (Eq. 2), [L].
         noise: σ_δg², [k].
         measured: variances of weight and velocity and τ, mean velocity removed, [k] each.
-        stationary: theory of Eq. 6 per unit noise variance, [k] each.
+        stationary: theory of Eq. 6 per unit noise variance, [k] each; of other linear optimisers
+            than heavy ball likewise, nan where the optimiser is not linear.
         window: the same in the window, mean velocity removed (beyond the paper), [k] each.
         balance: residual of the fluctuation relation in each half of the period, [2, k]: zero in
             expectation if the period is stationary, whatever the loss is; [0, k] where a half is
-            shorter than an epoch.
+            shorter than an epoch, and for other optimisers than heavy ball.
         balance_error: its standard errors, [2, k].
         slope: of exact full gradients against displacements at the anchors, [k]: a test of
             stationarity. It is no measure of curvature, since it obeys the fluctuation relation
@@ -180,7 +181,7 @@ def _balance(
     The gradients are those of Eq. 1: ηg_k = βv_{k−1} − v_k. That of the first step is not used.
     """
     rate, beta, M = conditions.learning_rate, conditions.momentum, conditions.steps_per_epoch
-    if len(velocities) <= 2 * M:
+    if len(velocities) <= 2 * M or not conditions.heavy_ball:
         nothing = np.zeros((0, weights.shape[1]))
         return nothing, nothing
     v = np.asarray(velocities, np.float64)
@@ -194,9 +195,7 @@ def _balance(
 def _stationary(
     eigenvalues: np.ndarray, conditions: Conditions, law: theory.Noise
 ) -> statistics.Fluctuations:
-    weight, velocity = theory.stationary_variances(
-        eigenvalues, conditions.learning_rate, conditions.momentum, law
-    )
+    weight, velocity = conditions.stationary_variances(eigenvalues, law)
     return statistics.Fluctuations(weight, velocity, 2 * weight / velocity)
 
 
@@ -204,12 +203,12 @@ def _window(
     curvature: np.ndarray, conditions: Conditions, law: theory.Noise, num_steps: int, drift: str
 ) -> statistics.Fluctuations:
     """Theory of the window; it starts from the state that training left (App. G)."""
-    usable = _stable(curvature, conditions)
+    usable = conditions.stable(curvature)
     found = np.full((3, curvature.size), np.nan)
     if usable.any():
-        found[:, usable] = theory.window_variances(
-            curvature[usable], conditions.learning_rate, conditions.momentum, law, num_steps,
-            start=conditions.starting_law, drift="mean" if drift == "none" else drift,
+        found[:, usable] = conditions.window_variances(
+            curvature[usable], law, num_steps, start=conditions.starting_law,
+            drift="mean" if drift == "none" else drift,
         )  # fmt: skip
     return statistics.Fluctuations(*found)
 
@@ -218,22 +217,16 @@ def _spread(
     curvature: np.ndarray, conditions: Conditions, law: theory.Noise, num_steps: int, drift: str
 ) -> theory.WindowSpread:
     """The scatter of one direction's statistics in such a window, for Gaussian noise."""
-    usable = _stable(curvature, conditions)
+    usable = conditions.stable(curvature)
     tables = np.full((3, curvature.size, len(QUANTILES)), np.nan)
     deviations = np.full((3, curvature.size), np.nan)
     if usable.any() and drift == "mean_velocity":
-        _, *found, deviations[:, usable] = theory.window_spread(
-            curvature[usable], conditions.learning_rate, conditions.momentum, law, num_steps,
-            start=conditions.starting_law, quantiles=QUANTILES,
-        )  # fmt: skip
+        _, *found, deviations[:, usable] = conditions.window_spread(
+            curvature[usable], law, num_steps, start=conditions.starting_law, quantiles=QUANTILES
+        )
         tables[:, usable] = found
     weight, velocity, time = tables
     return theory.WindowSpread(np.array(QUANTILES), weight, velocity, time, deviations)
-
-
-def _stable(curvature: np.ndarray, conditions: Conditions) -> np.ndarray:
-    edge = 2 * (1 + conditions.momentum)
-    return (curvature > 0) & (conditions.learning_rate * curvature < edge)
 
 
 def _fit(eigenvalues: np.ndarray, measured: statistics.Fluctuations, cross: float):

@@ -104,8 +104,8 @@ def keep(files: dict[str, np.memmap], projected: trajectory.Projections, row: in
     """Writes a chunk's projections into the files from a row on."""
     if not devices.first():
         return
-    recorded = (projected.gradients, projected.full_gradients)
-    for file, values in zip(files.values(), recorded, strict=False):
+    for name, file in files.items():
+        values = getattr(projected, name)
         file[row : row + len(values)] = values
 
 

@@ -61,7 +61,8 @@ def record(
 ) -> Recording:
     """Runs and records the analysis period, or goes on from the folder's checkpoint.
 
-    Writes weights.npy (float64, relative to θ_K), velocities.npy, noise.npy and anchors.npz.
+    Writes weights.npy (float64, relative to θ_K), velocities.npy, noise.npy and anchors.npz; of
+    another optimiser than heavy ball velocities are the updates θ_k − θ_{k−1}, of updates.npy.
 
     Args:
         problem: network, loss and examples.
@@ -74,7 +75,7 @@ def record(
         seed: of the network: its stream of examples is carried on from training.
     """
     M, k = -(-problem.num_examples // settings.batch_size), len(directions)
-    names = ["gradients"] + ["full_gradients"] * settings.exact
+    names = _recorded(problem, settings)
     files = open_files(folder, names, (settings.analysis_epochs * M, k))
     key = train.stream_key(settings, seed)
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
@@ -104,6 +105,12 @@ def record(
     return Recording(path, boundaries, anchors["gradients"], anchors["curves"], error, kept, final)
 
 
+def _recorded(problem: Problem, settings: Settings) -> list[str]:
+    """What the steps leave in files: heavy ball's updates follow from the gradients by Eq. 1."""
+    names = ["gradients"] + ["full_gradients"] * settings.exact
+    return names + ["updates"] * (problem.optimizer is not None)
+
+
 def _noise(
     period: Period, eigenvalues: np.ndarray, weights: np.ndarray, anchors: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +125,9 @@ def _noise(
 
 
 def _velocities(period: Period, start: heavy_ball.TrainState) -> np.ndarray:
-    """P v at every step by Eq. 1, float32 [T, k], from the state before the first."""
+    """P v at every step, float32 [T, k]: by Eq. 1 from the state before the first, or recorded."""
+    if "updates" in period.files:
+        return np.array(period.files["updates"], np.float32)
     settings, gradients, directions = period.settings, period.files["gradients"], period.directions
     velocity = ravel_pytree(optax.tree_utils.tree_get(start.opt_state, "trace"))[0]
     projected = trajectory.project(directions, velocity[None], devices.mesh())[0]
@@ -170,16 +179,21 @@ def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
     epoch, place = divmod(step, period.steps_per_epoch)
     settings = period.settings
     networks = [(period.seed, settings)]
-    check_finite(losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place)
+    check_finite(
+        losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place,
+        heavy_ball=period.problem.optimizer is None,
+    )  # fmt: skip
 
 
 def _advance(problem: Problem, settings: Settings) -> Any:
     def advance(state, schedule, examples, learning_rate, momentum):
-        optimizer = train.optimizer_at(settings, settings.epochs, learning_rate, momentum)
+        optimizer = train.optimizer_at(
+            settings, settings.epochs, learning_rate, momentum, problem.optimizer
+        )
         full = None
         if settings.exact:
             full = partial(_full_gradient, problem.loss, settings.microbatch_size, examples)
-        flat = trajectory.flat_record(full, with_updates=False)
+        flat = trajectory.flat_record(full, with_updates=problem.optimizer is not None)
         return heavy_ball.run_schedule(
             problem.loss, optimizer, state, schedule, examples, record=flat
         )

@@ -48,10 +48,23 @@ def learning_rate_at(settings: Training, epoch: jax.Array | int, first: Any) -> 
 
 
 def optimizer_at(
-    settings: Training, epoch: jax.Array | int, learning_rate: Any, momentum: Any
+    settings: Training,
+    epoch: jax.Array | int,
+    learning_rate: Any,
+    momentum: Any,
+    make: Callable[[Any], optax.GradientTransformation] | None = None,
 ) -> optax.GradientTransformation:
-    """Heavy ball with the learning rate of an epoch."""
-    return heavy_ball.heavy_ball(learning_rate_at(settings, epoch, learning_rate), momentum)
+    """Heavy ball, or what `make` gives, with the learning rate of an epoch.
+
+    Args:
+        settings: for the decay of the learning rate.
+        epoch: number of the epoch.
+        learning_rate: η of the first.
+        momentum: β of heavy ball, not used with `make`.
+        make: `Problem.optimizer`.
+    """
+    rate = learning_rate_at(settings, epoch, learning_rate)
+    return heavy_ball.heavy_ball(rate, momentum) if make is None else make(rate)
 
 
 def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
@@ -78,7 +91,7 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     init_keys, stream_keys = (
         jnp.tile(k, copies) for k in ensemble.network_keys(shared.seed, shared.seeds)
     )
-    optimizer = optimizer_at(shared, 0, *hyperparameters(shared))
+    optimizer = optimizer_at(shared, 0, *hyperparameters(shared), problem.optimizer)
     states = ensemble.init(problem.init, optimizer, init_keys)
     curves = np.full((len(init_keys), shared.epochs, len(problem.curve_names)), np.nan)
     states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
@@ -120,7 +133,8 @@ def _run_epochs(
             curves[:, epoch] = evaluate(states.params)[: len(keys)]
             # The last update shows in the loss after it.
             followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
-            check_finite(followed, epoch, steps, networks)
+            own = problem.optimizer is None
+            check_finite(followed, epoch, steps, networks, heavy_ball=own)
             words = _in_words(problem.curve_names, curves[0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
@@ -146,7 +160,7 @@ def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
 
 def _make_epoch(problem: Problem, settings: Settings) -> Callable[..., Any]:
     schemes = [getattr(sampling, name) for name in settings.trained_schemes]
-    optimizer = partial(optimizer_at, settings)
+    optimizer = partial(optimizer_at, settings, make=problem.optimizer)
     return ensemble.make_epoch(problem.loss, optimizer, schemes, settings.batch_size)
 
 

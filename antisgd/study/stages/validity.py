@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import hessian, results, theory
+from antisgd import hessian, results
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -30,7 +30,7 @@ class PathCurvature(NamedTuple):
         directions: places among all that were found, [n].
         curvature: p·H(θ_t)p at the places `period.kept_epochs` of the period, [places, n].
         expected_time: correlation time of the finite-window theory at the mean of λ and these, [n];
-            nan where that mean is not positive.
+            nan where that mean is not positive or the optimiser is not linear.
     """
 
     directions: np.ndarray
@@ -78,7 +78,7 @@ def path_curvature(
         results.write_arrays(path, **made_of, curvature=np.array(found))
     curvature = results.read_arrays(path)["curvature"]
     mean = np.mean([eigenvalues[chosen], *curvature], axis=0)
-    conditions = conditions_of(problem.num_examples, settings)
+    conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     steps = len(recorded.trajectory.velocities)
     return PathCurvature(chosen, curvature, _expected_time(mean, conditions, scheme, steps))
 
@@ -100,12 +100,11 @@ def _rayleigh(matvec: Any, vector: jax.Array) -> jax.Array:
 def _expected_time(
     curvature: np.ndarray, conditions: Conditions, scheme: str, steps: int
 ) -> np.ndarray:
-    rate, beta = conditions.learning_rate, conditions.momentum
-    usable = (curvature > 0) & (rate * curvature < 2 * (1 + beta))
+    usable = conditions.stable(curvature)
     times = np.full(curvature.size, np.nan)
     if usable.any():
-        times[usable] = theory.window_variances(
-            curvature[usable], rate, beta, conditions.noise_law(scheme), steps,
+        times[usable] = conditions.window_variances(
+            curvature[usable], conditions.noise_law(scheme), steps,
             start=conditions.starting_law, drift="mean_velocity",
         ).correlation_time  # fmt: skip
     return times
