@@ -1,5 +1,7 @@
 """Run folders: files are whole or absent, settings are compared, arrays come back bit for bit."""
 
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -331,3 +333,13 @@ def test_a_lock_in_an_unwritable_folder_is_one_line(tmp_path):
     place = tmp_path / "file" / "run"
     with pytest.raises(OSError, match="give a writable --output_dir"), results.held(place):
         pytest.fail("held a folder that cannot be")
+
+
+def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch):
+    def refused(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(OSError, match=r"cannot lock .*\.lock .*has locks"):
+        with results.held(tmp_path / "run"):
+            pytest.fail("held what cannot be")

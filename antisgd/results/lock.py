@@ -24,7 +24,7 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another process holds it; names that one.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or its file system has no locks.
     """
     if not devices.first():
         yield
@@ -47,13 +47,18 @@ def held(folder: Path) -> Iterator[None]:
 def _take(file: int, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         holder = "another process"
         with suppress(OSError, UnicodeDecodeError):
             holder = path.read_text().strip() or holder
         raise ValueError(
             f"{path.parent} is being worked in by {holder}: wait for it, stop it, or give another "
             "--output_dir"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"cannot lock {path} ({error.strerror}): give an --output_dir on a file system that "
+            "has locks"
         ) from error
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     with full_disk_named(path):
