@@ -289,5 +289,6 @@ def _write(
     results.write_text(folder / "report.html", page)
     for row in rows:
         _log.info("%s: %s", row["id"], row["here"])
-    print(table(rows))
-    print(f"figures, summary.json and report.html are in {folder}")
+    large = [row for row in rows if row["id"] in presentation.headlines]
+    print(table(large))
+    print(f"figures, all {len(rows)} rows (summary.json) and report.html are in {folder}")
