@@ -68,7 +68,7 @@ _THEORIES = (
 
 def _known(analysis: Any, source: str) -> bool:
     """Whether there is a theory: of an optimiser that is not linear there is none."""
-    return not np.isnan(getattr(analysis, source).weight).all()
+    return not np.isnan(getattr(analysis, source).correlation_time).all()
 
 
 def _trend(y: np.ndarray) -> np.ndarray:
