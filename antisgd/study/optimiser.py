@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from antisgd import theory
+from antisgd.theory.linear import state_names
 
 __all__ = ["described", "linear_system"]
 
@@ -24,7 +25,7 @@ def described(make: Callable[[Any], optax.GradientTransformation], learning_rate
     """
     optimizer, theta = make(jnp.float32(learning_rate)), jnp.float32(_WEIGHT)
     state, updates = optimizer.init(theta), []
-    names = ", ".join(_names(state)) or "no state"
+    names = ", ".join(state_names(state)) or "no state"
     for gradient in _GRADIENTS:
         update, state = optimizer.update(jnp.float32(gradient), state, theta)
         theta = theta + update
@@ -40,10 +41,3 @@ def linear_system(
         return theory.from_optax(make(float(np.float32(learning_rate))))
     except ValueError:
         return None
-
-
-def _names(state: Any) -> list[str]:
-    if not isinstance(state, tuple):
-        return []
-    own = [type(state).__name__] if hasattr(state, "_fields") and state else []
-    return own + [name for part in state for name in _names(part)]

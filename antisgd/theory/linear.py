@@ -22,6 +22,7 @@ __all__ = [
     "LinearOptimizer",
     "from_optax",
     "heavy_ball_system",
+    "state_names",
     "stationary_covariance",
     "with_weight_average",
 ]
@@ -125,7 +126,7 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
     with float64_on_host():
         theta = jnp.zeros((), jnp.float64)
         begun = optimizer.init(theta)
-        name = ", ".join(_state_names(begun)) or "no state"
+        name = ", ".join(state_names(begun)) or "no state"
         _refuse_noise(begun, name)
         numbers, counters = _split_state(begun)
         flat, restore = ravel_pytree((theta, numbers))
@@ -156,12 +157,12 @@ def from_optax(optimizer: optax.GradientTransformation) -> LinearOptimizer:
     return LinearOptimizer(A, np.outer(b, np.eye(len(b))[0]), b)
 
 
-def _state_names(state: Any) -> list[str]:
+def state_names(state: Any) -> list[str]:
     """Names of the parts of an optimiser's state, such as ScaleByAdamState, without empty ones."""
     if not isinstance(state, tuple):
         return []
     own = [type(state).__name__] if hasattr(state, "_fields") and state else []
-    return own + [name for part in state for name in _state_names(part)]
+    return own + [name for part in state for name in state_names(part)]
 
 
 def _refuse_noise(state: Any, name: str) -> None:
