@@ -134,7 +134,7 @@ def beside(rows: Rows, values: Mapping[str, Value], settings: Settings, pictures
         return rows
     made = []
     for row in rows:
-        known = values.get(re.sub(r"(_seed\d+|_over_networks)$", "", row["id"]))
+        known = values.get(re.sub(r"(_seed\d+|_over_networks|_over_periods)$", "", row["id"]))
         if known is not None and known.holds(settings, row):
             note = "; ".join(part for part in (row["note"], known.note) if part)
             row = row | {"paper": known.value, "paper_error": known.error, "note": note}

@@ -9,7 +9,7 @@ from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import density, drift, schemes, training, validity, variances
 from antisgd.study.findings.rows import row as row_of
-from antisgd.study.findings.study import over_networks
+from antisgd.study.findings.study import over
 from antisgd.study.stages.validity import PathCurvature
 from tests import tiny
 
@@ -213,9 +213,9 @@ def test_numbers_of_several_networks_are_averaged_with_their_error_over_networks
         for value in values
     ]
     each[0] += [row_of("only_here", "Fig. 2", "x", 1), row_of("missing", "Fig. 2", "y", np.nan)]
-    (made,) = over_networks(each)
+    (made,) = over(each, "networks")
     assert made["id"] == "tau_over_networks" and made["unit"] == "steps" and made["n"] == 3
     assert made["here"] == 3.0
     assert made["here_error"] == pytest.approx(values.std(ddof=1) / 3**0.5)
     assert "1, 2, 6" in made["note"]
-    assert over_networks(each[:1]) == []
+    assert over(each[:1], "networks") == []

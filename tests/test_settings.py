@@ -64,6 +64,7 @@ BAD = {
     "seeds": (0, "below 1"),
     "epochs": (-1, "below 0"),
     "analysis_epochs": (0, "below 1"),
+    "analysis_periods": (0, "below 1"),
     "analysis_seeds": (-1, "below 0"),
     "eigenpairs": (0, "below 1"),
     "microbatch_size": (0, "below 1"),
@@ -116,6 +117,7 @@ def test_the_stages_are_those_of_the_table_and_the_help_names_them():
 # stand in papers, in notes and in run folders.
 LENETS = {
     "analysis_epochs": 20,
+    "analysis_periods": 1,
     "analysis_seeds": 1,
     "basis_memory": None,
     "batch_size": 50,

@@ -188,6 +188,31 @@ def test_one_network_is_measured(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_finished_folder_takes_more_periods_each_with_a_stream_of_its_own(tmp_path):
+    problem, scheme = bare(), "without_replacement"
+    study.run(problem, BARE, tmp_path)
+    first = np.load(tmp_path / f"trajectory_{scheme}/noise.npy")
+    assert not any("over_periods" in name for name in rows_of(tmp_path))
+    study.run(problem, dataclasses.replace(BARE, analysis_periods=3), tmp_path)
+    paths = ("trajectory", "period_1/trajectory", "period_2/trajectory")
+    noise = [np.load(tmp_path / f"{path}_{scheme}/noise.npy") for path in paths]
+    np.testing.assert_array_equal(noise[0], first)
+    # From the same weights along the same directions, but with batches of their own.
+    starts = [np.load(tmp_path / f"{path}_{scheme}/anchors.npz")["gradients"][0] for path in paths]
+    np.testing.assert_array_equal(starts[1], starts[0])
+    np.testing.assert_array_equal(starts[2], starts[0])
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert not np.any(np.all(noise[i] == noise[j], axis=1))
+    rows = rows_of(tmp_path)
+    mean, one = (rows[f"velocity_over_theory_{scheme}{end}"] for end in ("_over_periods", ""))
+    assert mean["n"] == 3 and mean["quantity"].endswith("mean of 3 periods")
+    each = [float(value) for value in mean["note"].removeprefix("of each: ").split(", ")]
+    np.testing.assert_allclose(each[0], one["here"], rtol=5e-3)
+    np.testing.assert_allclose(np.mean(each), mean["here"], rtol=5e-3)
+    with pytest.raises(ValueError, match="analysis_periods"):
+        study.run(problem, BARE, tmp_path)
+
+
 def test_a_folder_that_another_process_works_in_is_left_to_it(tmp_path):
     folder = tmp_path / "run"
     with results.held(folder), pytest.raises(ValueError, match="is being worked in by process"):

@@ -1,6 +1,7 @@
 """A study from its problem to its report: the stages in their order, then what they found."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from antisgd.study.stages import (
     train,
     validity,
 )
-from antisgd.study.stages.period import Recording
+from antisgd.study.stages.period import Recording, folder_of
 from antisgd.study.stages.table import STAGES, Stage
 
 __all__ = ["Presentation", "measure", "run"]
@@ -84,7 +85,7 @@ def run(
         KeyboardInterrupt: stopped, after a checkpoint.
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
-    grown = ("eigenpairs", "analysis_seeds", "analysis_epochs")
+    grown = ("eigenpairs", "analysis_seeds", "analysis_periods", "analysis_epochs")
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -124,7 +125,7 @@ def measure(
         state = heavy_ball.init(optimizer, state)
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     start = {"measured_from": data.fingerprint(state)}
-    grown = ("eigenpairs", "analysis_epochs")
+    grown = ("eigenpairs", "analysis_periods", "analysis_epochs")
     trained = train.Trained(jax.tree.map(lambda leaf: leaf[None], state), {})
     opened = preflight.opened(problem, settings, place, may_grow=grown, config=start)
     with opened as inside:
@@ -193,23 +194,24 @@ def _eigenpairs(
 
 def _recorded(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
-) -> dict[str, Recording] | None:
-    """Scheme → its period; only those recorded before where no recording is asked for."""
-    pairs, made = found["eigenpairs"], {}
-    for scheme in settings.sampling:
-        inside = network.folder / f"trajectory_{scheme}"
+) -> list[dict[str, Recording]] | None:
+    """Of each period, scheme → recording; only those made before where none is asked for."""
+    pairs = found["eigenpairs"]
+    made: list[dict[str, Recording]] = [{} for _ in range(settings.analysis_periods)]
+    for (number, period), scheme in itertools.product(enumerate(made), settings.sampling):
+        inside = folder_of(network.folder, scheme, number)
         if "analysis" in settings.stages or results.exists(inside / "anchors.npz"):
-            made[scheme] = record.record(
+            period[scheme] = record.record(
                 problem, settings, network.state, np.asarray(pairs.vectors), pairs.values,
-                scheme=scheme, folder=inside, seed=network.seed,
+                scheme=scheme, folder=inside, seed=network.seed, number=number,
             )  # fmt: skip
-    return made or None
+    return [period for period in made if period] or None
 
 
 def _covariance(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
 ) -> covariance.Covariances | None:
-    without = found["analysis"].get("without_replacement")
+    without = found["analysis"][0].get("without_replacement")
     if without is None:
         return None
     return covariance.find(
@@ -236,7 +238,7 @@ def _path_curvature(
     """Scheme → the curvature along its period."""
     pairs = found["eigenpairs"]
     made: dict[str, validity.PathCurvature] = {}
-    for scheme, recorded in found["analysis"].items():
+    for scheme, recorded in found["analysis"][0].items():
         one = validity.path_curvature(
             problem, settings, recorded, pairs.vectors, pairs.values, scheme, network.folder
         )

@@ -118,6 +118,13 @@ class Analysis:
         "Passes over the pictures recorded after training. Paper: 20, in Fig. 4 10.",
         least=1,
     )
+    analysis_periods: int = setting(
+        1,
+        "Analysis periods of a network in each regime, all from theta_K along the same "
+        "eigenvectors, each with a stream of examples of its own; above 1 rows of their mean, with "
+        "its error over periods. Paper: 1.",
+        least=1,
+    )
     analysis_seeds: int = setting(
         1,
         "How many of the networks (of the first regime) get eigenpairs and an analysis period; "

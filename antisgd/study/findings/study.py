@@ -32,7 +32,7 @@ from antisgd.study.stages import analysis
 from antisgd.study.stages.period import Recording
 from antisgd.study.stages.train import Trained
 
-__all__ = ["of_study", "over_networks"]
+__all__ = ["of_study", "over"]
 
 
 def of_study(
@@ -59,7 +59,7 @@ def of_study(
         rows = training.rows(settings, trained.curves, final)
         panels = training.panels(settings, trained.curves, _first_period(found))
     each = [_of_network(problem, conditions, results, marks) for results in found]
-    rows += over_networks([more_rows for more_rows, _ in each])
+    rows += over([more_rows for more_rows, _ in each], "networks")
     for seed, (more_rows, more_panels) in enumerate(each):
         suffix = f"_seed{seed}" if seed else ""
         rows += [one | {"id": one["id"] + suffix} for one in more_rows]
@@ -67,14 +67,15 @@ def of_study(
     return rows, panels
 
 
-def over_networks(each: Sequence[Rows]) -> Rows:
-    """The mean of every number that all networks have, with its error over networks.
+def over(each: Sequence[Rows], what: str) -> Rows:
+    """The mean of every number that all of several networks or periods have, with its error.
 
-    Directions of one network share its minimum and its stream of examples, so their scatter does
-    not say how far another network would lie.
+    Directions of one network share its minimum and those of one period its stream of examples, so
+    their scatter does not say how far another network, or another period, would lie.
 
     Args:
-        each: the rows of each network; fewer than two networks make no rows.
+        each: the rows of each; fewer than two make no rows.
+        what: "networks" or "periods".
     """
     if len(each) < 2:
         return []
@@ -85,8 +86,8 @@ def over_networks(each: Sequence[Rows]) -> Rows:
         if np.all(np.isfinite(values)) and np.ptp(values) > 0:
             made.append(
                 mean_row(
-                    f"{one['id']}_over_networks", one["paper_item"],
-                    f"{one['quantity']}; mean of {len(values)} networks", np.array(values),
+                    f"{one['id']}_over_{what}", one["paper_item"],
+                    f"{one['quantity']}; mean of {len(values)} {what}", np.array(values),
                     unit=one["unit"], note=f"of each: {', '.join(f'{v:.3g}' for v in values)}",
                 )
             )  # fmt: skip
@@ -95,7 +96,7 @@ def over_networks(each: Sequence[Rows]) -> Rows:
 
 def _first_period(found: Sequence[Mapping[str, Any]]) -> Any:
     recorded = found[0].get("analysis") if found else None
-    return next(iter(recorded.values())) if recorded else None
+    return next(iter(recorded[0].values())) if recorded else None
 
 
 def _of_network(
@@ -119,9 +120,19 @@ def _of_network(
 def _of_periods(
     problem: Problem, conditions: Conditions, found: Mapping[str, Any]
 ) -> tuple[Rows, Panels]:
-    """Both periods beside the theory."""
-    pairs, recorded = found["eigenpairs"], found.get("analysis")
-    predicted = found.get("predict", {})
+    """The first period of each regime beside the theory, and the mean over all periods."""
+    first, *further = found.get("analysis") or [{}]
+    rows, panels = _of_period_in_regimes(conditions, found, first)
+    alone = {"eigenpairs": found["eigenpairs"]}
+    others = [_of_period_in_regimes(conditions, alone, period)[0] for period in further]
+    return rows + over([rows, *others], "periods"), panels
+
+
+def _of_period_in_regimes(
+    conditions: Conditions, found: Mapping[str, Any], recorded: Mapping[str, Recording]
+) -> tuple[Rows, Panels]:
+    """One period of each regime beside the theory."""
+    pairs, predicted = found["eigenpairs"], found.get("predict", {})
     if not recorded:
         each = [predict.rows(one, None, pairs.values, name) for name, one in predicted.items()]
         return [row for rows in each for row in rows], {}
@@ -182,7 +193,7 @@ def _of_noise(
     rows: Rows = []
     panels: Panels = {}
     if "covariance" in found:
-        steps = len(found["analysis"]["without_replacement"].trajectory.noise)
+        steps = len(found["analysis"][0]["without_replacement"].trajectory.noise)
         rows += covariance.rows(found["covariance"], pairs.values, steps)
         panels |= covariance.panels(found["covariance"], pairs.values, ~pairs.converged)
     if "discard" in found:

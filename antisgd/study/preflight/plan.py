@@ -11,7 +11,7 @@ from antisgd import devices, lanczos, results
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import record, table
-from antisgd.study.stages.period import kept_epochs
+from antisgd.study.stages.period import folder_of, kept_epochs
 
 __all__ = [
     "Work", "beside_products", "device", "in_words", "numbers", "recorded_arrays", "refuse",
@@ -54,7 +54,12 @@ def work(settings: Settings, place: Place) -> Work:
     """What the settings ask of a study, less what the run folder holds."""
     seeds = range(settings.analysis_seeds)
     places = [place.folder / f"seed_{i}" if i else place.folder for i in seeds]
-    periods = [one / f"trajectory_{name}" for one in places for name in settings.sampling]
+    periods = [
+        folder_of(one, name, number)
+        for one in places
+        for number in range(settings.analysis_periods)
+        for name in settings.sampling
+    ]
     solve, record_too = "eigenpairs" in settings.stages, "analysis" in settings.stages
     pairs = settings.eigenpairs * bool(places) * (solve or record_too)
     solves = solve * sum(_unsolved(one / "eigenpairs.npz", settings, place) for one in places)
@@ -182,7 +187,8 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
         values = settings.analysis_epochs * _steps_per_epoch(problem, settings) * k
         of_examples = bool({"covariance", "predict"} & set(settings.stages))
         single = 12 * problem.num_examples * k * of_examples
-        held = values * 16 * len(settings.sampling) + max(values * 48, single)
+        recordings = len(settings.sampling) * settings.analysis_periods
+        held = values * 16 * recordings + max(values * 48, single)
         items["recording"] = Bytes(4 * d * k // parts + chunk, held)
     return items
 

@@ -17,6 +17,7 @@ __all__ = [
     "Period",
     "Recording",
     "flush",
+    "folder_of",
     "keep",
     "keep_weights",
     "kept_epochs",
@@ -82,6 +83,11 @@ class Recording(NamedTuple):
     full_gradient_error: np.ndarray
     kept: np.ndarray
     final: Any
+
+
+def folder_of(network: Path, scheme: str, period: int) -> Path:
+    """Where a network's folder keeps a period of a regime; the first, of number 0, at its top."""
+    return (network / f"period_{period}" if period else network) / f"trajectory_{scheme}"
 
 
 def open_files(folder: Path, names: list[str], shape: tuple[int, int]) -> dict[str, np.memmap]:

@@ -58,6 +58,7 @@ def record(
     scheme: str,
     folder: Path,
     seed: int = 0,
+    number: int = 0,
 ) -> Recording:
     """Runs and records the analysis period, or goes on from the folder's checkpoint.
 
@@ -73,11 +74,13 @@ def record(
         scheme: name of the sampling scheme of this period.
         folder: trajectory folder of this scheme.
         seed: of the network: its stream of examples is carried on from training.
+        number: of the period: others than the first, 0, have a stream of examples of their own.
     """
     M, k = -(-problem.num_examples // settings.batch_size), len(directions)
     names = _recorded(problem, settings)
     files = open_files(folder, names, (settings.analysis_epochs * M, k))
     key = train.stream_key(settings, seed)
+    key = jax.random.fold_in(key, number) if number else key
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
     kept = results.open_recording(folder / "kept_weights.npy", places)
     mesh = devices.mesh()
