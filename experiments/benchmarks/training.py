@@ -4,14 +4,13 @@
 
 Random pictures of CIFAR-10's size, batches of 50, float32. Contenders take turns, so that a change
 of the machine's load meets all of them; a ratio is the median over the turns. Compile times are
-apart. PyTorch trains eagerly in both memory formats and with one and all threads, the best counts;
-without it (`pip install '.[peers]'`) P1 and P2 are left out. The whole epoch needs CIFAR-10 under
-ANTISGD_DATA_DIR. Last comes one JSON line of ratios: P1 is PyTorch's time over ours for one
-network, P2 for four at once.
+apart. PyTorch trains in all the ways of `torch_training`, the best counts; without it (`pip install
+'.[peers]'`) P1 and P2 are left out. The whole epoch needs CIFAR-10 under ANTISGD_DATA_DIR. Last
+comes one JSON line of ratios: P1 is PyTorch's best time over ours for one network, P1_eager and
+P1_compiled its best in each way, P2 for four at once.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd import data, ensemble, heavy_ball, models, objective, sampling
+from experiments.benchmarks import torch_training
 
 BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 50, 5e-3, 0.9, 1e-4
 NUM_EXAMPLES = 2000
@@ -77,8 +77,10 @@ def main() -> None:
         for seeds in (8, 20, 40):
             contenders[f"antisgd, {seeds} networks"] = our_steps(models.lenet(), examples, seeds)
     library = {"flax nn.Conv, one network": our_steps(LibraryLeNet(), examples, 1)}
-    with get_context("spawn").Pool(os.cpu_count(), _one_thread) as pool:
-        theirs = torch_steps(pool)
+    # PyTorch's decay λ w is the gradient of λ w² / 2.
+    sgd = {"lr": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": 2 * WEIGHT_DECAY}
+    with get_context("spawn").Pool(os.cpu_count(), torch_training.one_thread) as pool:
+        theirs = torch_training.contenders(pool, NUM_EXAMPLES, BATCH_SIZE, SEEDS, sgd)
         times = take_turns(contenders | theirs, arguments.turns) | take_turns(library, 2)
     report(times, peak_gflops())
     if arguments.epoch_pictures:
@@ -118,61 +120,6 @@ def our_steps(
     return run
 
 
-def torch_steps(pool: Any) -> dict[str, Callable[[], int]]:
-    """PyTorch's eager loops: one network with one or all threads, and one network a core."""
-    if importlib.util.find_spec("torch") is None:
-        print("torch is not installed: no P1, no P2")
-        return {}
-    contenders = {}
-    for layout in ("contiguous_format", "channels_last"):
-        for threads in sorted({1, os.cpu_count()}):
-            name = f"PyTorch {layout}, {threads} threads"
-            contenders[name] = partial(_torch_epoch, layout, threads)
-        name = f"PyTorch {layout}, a network a core"
-        work = [(layout, 1)] * os.cpu_count()
-        contenders[name] = lambda work=work: sum(pool.starmap(_torch_epoch, work, 1))
-    return contenders
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-_NETWORKS: dict[str, Any] = {}
-
-
-def _torch_epoch(layout: str, threads: int) -> int:
-    import torch
-
-    torch.set_num_threads(threads)
-    if layout not in _NETWORKS:
-        _NETWORKS[layout] = _torch_network(getattr(torch, layout))
-    network, optimizer, images, labels = _NETWORKS[layout]
-    batches = torch.randperm(NUM_EXAMPLES).split(BATCH_SIZE)
-    for batch in batches:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
-        optimizer.step()
-    return len(batches)
-
-
-def _torch_network(layout: Any) -> tuple[Any, Any, Any, Any]:
-    import torch
-    from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU
-
-    network = torch.nn.Sequential(
-        *(Conv2d(3, 6, 5, padding=2), ReLU(), MaxPool2d(2)),
-        *(Conv2d(6, 16, 5, padding=2), ReLU(), MaxPool2d(2), Flatten()),
-        *(Linear(1024, 120), ReLU(), Linear(120, 84), ReLU(), Linear(84, 10)),
-    ).to(memory_format=layout)
-    # PyTorch's decay λ w is the gradient of λ w² / 2.
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=2 * WEIGHT_DECAY
-    )
-    images = torch.randn(NUM_EXAMPLES, 3, 32, 32).contiguous(memory_format=layout)
-    return network, optimizer, images, torch.randint(10, (NUM_EXAMPLES,))
-
-
 def take_turns(contenders: dict[str, Callable[[], int]], turns: int) -> dict[str, np.ndarray]:
     """Seconds a step of every contender at every turn, after one turn to warm up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -204,17 +151,23 @@ def report(times: dict[str, np.ndarray], peak: float) -> None:
 
 
 def ratios(times: dict[str, np.ndarray]) -> dict[str, float]:
-    """P1 and P2 against the contender of PyTorch with the smallest median, and flax's ratio."""
+    """Against the contender of PyTorch with the smallest median, and flax's ratio."""
     ours = times["antisgd, one network"]
     library = times["flax nn.Conv, one network"]
     result = {"flax": round(float(np.median(library) / np.median(ours)), 2)}
-    single = [t for name, t in times.items() if "threads" in name]
-    several = single + [t for name, t in times.items() if "a network a core" in name]
-    if single:
-        ours_together = [t for name, t in times.items() if name.startswith(f"antisgd, {SEEDS}")]
-        together = min(ours_together, key=np.median)
-        for name, peers, mine in (("P1", single, ours), ("P2", several, together)):
-            result[name] = round(float(np.median(min(peers, key=np.median) / mine)), 3)
+    theirs = {name: t for name, t in times.items() if name.startswith("PyTorch")}
+    if not theirs:
+        return result
+    single = {name: t for name, t in theirs.items() if "threads" in name}
+    ours_together = [t for name, t in times.items() if name.startswith(f"antisgd, {SEEDS}")]
+    together = min(ours_together, key=np.median)
+    contests: dict[str, tuple[Any, np.ndarray]] = {
+        f"P1_{way}": ([t for name, t in single.items() if way in name], ours)
+        for way in torch_training.WAYS
+    }
+    contests |= {"P1": (single.values(), ours), "P2": (theirs.values(), together)}
+    for name, (peers, mine) in contests.items():
+        result[name] = round(float(np.median(min(peers, key=np.median) / mine)), 3)
     return result
 
 
