@@ -89,15 +89,17 @@ def best_order(slope: np.ndarray, steps_per_epoch: int, epochs: int, *, seed: in
     E = inputs.count("epochs", epochs)
     w = np.asarray(inputs.finite("slope", slope, 1), np.float64)
     if len(w) < E * M - 1:
-        raise ValueError(f"{E} epochs of {M} steps need the slope at {E * M - 1} lags, not {len(w)}")
+        raise ValueError(
+            f"{E} epochs of {M} steps need the slope at {E * M - 1} lags, not {len(w)}"
+        )
     w = np.concatenate([[0.0], w])[: E * M]
     random, here = np.random.default_rng(seed), np.arange(M)
     starts = [np.tile(here, (E, 1)), np.stack([here[:: (-1) ** e] for e in range(E)])]
     starts += [np.stack([here, *(random.permutation(M) for _ in range(E - 1))])] * _STARTS
     found = [_improved(w, start.copy()) for start in starts]
     positions = min(found, key=lambda p: _change(w, p))
-    bound = sum((E - D) * _lowest(w, M, D) for D in range(1, E))
-    blind = -(np.arange(E * M, 0, -1)[1:] / M) @ w[1:]
+    bound = math.fsum((E - D) * _lowest(w, M, D) for D in range(1, E))
+    blind = float(-(np.arange(E * M, 0, -1)[1:] / M) @ w[1:])
     scale = E * M * (1 - 1 / M)
     return OrderDesign(positions, _change(w, positions), (bound + blind) / scale)
 

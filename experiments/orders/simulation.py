@@ -11,7 +11,7 @@ from antisgd import ensemble, heavy_ball, sampling, theory
 __all__ = ["Simulated", "blind_laws", "simulate"]
 
 # Examples, batches and directions of the quadratic, replicas of each order and their epochs.
-EXAMPLES, STEPS, DIRECTIONS, REPLICAS, BEFORE, EPOCHS = 500, 50, 40, 64, 30, 40
+EXAMPLES, STEPS, DIRECTIONS, REPLICAS, BEFORE, EPOCHS = 500, 50, 40, 32, 30, 40
 LEARNING_RATE, MOMENTUM = 2e-3, 0.9
 
 
