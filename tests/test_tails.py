@@ -24,7 +24,7 @@ def planted():
     return g
 
 
-def times(g, lam, with_replacement, windows=2000):
+def times(g, lam, with_replacement, windows=800):
     """τ of windows after five reshuffled epochs by Eq. 1 as it stands, [windows]."""
     rng = np.random.default_rng(1)
     n, theta, v, path = g - g.mean(), np.zeros(windows), np.zeros(windows), []
@@ -57,11 +57,11 @@ def test_three_examples_count_as_three():
 
 
 def test_bands_of_resampled_pictures_hold_what_windows_do():
-    """Of 2,000 windows by another code 95 % lie within, by 200 resampled ones: z at p = 1e-3."""
+    """Of 800 windows by another code 95 % lie within, by 200 resampled ones: z at p = 1e-3."""
     found = tails.find(planted(), LAM, CONDITIONS, ("without_replacement", "with_replacement"), 3)
     np.testing.assert_array_equal(found.places, [0, 1])
     # A quantile of 200 windows: the share beyond scatters as Beta does, twice for both ends.
-    error = np.sqrt(2 * 0.025 * 0.975 / 200 + 0.95 * 0.05 / 2000)
+    error = np.sqrt(2 * 0.025 * 0.975 / 200 + 0.95 * 0.05 / 800)
     for scheme in found.bands:
         for i in range(2):
             low, high = found.bands[scheme][i]
@@ -87,7 +87,7 @@ def test_the_direction_of_three_examples_is_named():
     apart = np.abs(band - spread.correlation_time[:, [0, -1]]).max(axis=1)
     apart /= np.ptp(spread.correlation_time[:, [0, -1]], axis=1)
     assert apart[0] < 0.2 < apart[1]
-    assert "in 1 of 2; lambda 1 (three examples hold 0.99)" in ratio["note"]
+    assert "in 1 of 2; lambda 1 (three examples hold 1)" in ratio["note"]
     rows = findings.rows(found, LAM, N)
     assert "fewest 3" in rows[0]["note"]
     assert not findings.period_rows(found, one, LAM, "without_replacement")
