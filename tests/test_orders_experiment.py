@@ -30,9 +30,7 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 def test_every_order_has_its_rows(finished):
     rows = {row["id"]: row for row in json.loads((finished / "summary.json").read_text())}
-    found = {
-        name: results.read_arrays(finished / f"order_{name}.npz") for name in descents.ORDERS
-    }
+    found = {name: results.read_arrays(finished / f"order_{name}.npz") for name in descents.ORDERS}
     unit = np.array([
         results.read_arrays(finished / f"network_{i}" / "orders.npz")["weights"][0]
         for i in range(SEEDS)
