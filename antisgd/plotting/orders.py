@@ -26,7 +26,7 @@ def orders_figure(
             the mean of an epoch's weights over reshuffling's expected fluctuation: by theory,
             measured, its standard error.
     """
-    figure, axes = new_figure(PAGE, 2.9, 1, len(systems), sharey=True)
+    figure, axes = new_figure(PAGE, 3.2, 1, len(systems), sharey=True)
     for axis, (title, orders) in zip(axes[0], systems.items(), strict=True):
         places = np.arange(len(orders))
         for i, (label, colour) in enumerate(_QUANTITIES):
@@ -36,12 +36,12 @@ def orders_figure(
             expected, shown = (np.where(x > _NOTHING, x, np.nan) for x in (expected, measured))
             axis.errorbar(places, shown, error, fmt="o", color=colour, markersize=4, capsize=3,
                           label=f"{label}, measured")  # fmt: skip
-            axis.plot(places, expected, "_", color=style.BLACK, markersize=14, zorder=4,
-                      label="theory" if i == 0 else None)  # fmt: skip
+            axis.plot(places, expected, "_", color=colour, markersize=18, markeredgewidth=1.2,
+                      label=f"{label}, theory")  # fmt: skip
         axis.axhline(1, color=style.GREY, linewidth=0.6, linestyle=":")
-        names = [one[0].replace(" ", "\n", 1) for one in orders]
+        names = [one[0].replace(" ", "\n") for one in orders]
         axis.set_xticks(places, names)
         axis.set(yscale="log", title=title, xlim=(-0.5, len(orders) - 0.5))
     axes[0, 0].set_ylabel("loss fluctuation / reshuffling's by theory")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

@@ -59,7 +59,7 @@ def main(settings: Settings, chosen: pictures.Pictures, place: Place, own: Order
     with preflight.opened(problem, settings, place, work=needed, config=to_json(own)) as folder:
         if folder is None:
             return
-        simulated = simulation.simulate(own.cycle, settings.seed)
+        simulated = simulation.simulate(own.cycle, settings.seed, folder / "quadratic.npz")
         trained = training.train(problem, settings, folder)
         expected = []
         for i in range(settings.seeds):

@@ -1,12 +1,13 @@
 """SGD on a quadratic with real batches of every order, beside what theory says of it."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from antisgd import ensemble, heavy_ball, sampling, theory
+from antisgd import ensemble, heavy_ball, results, sampling, theory
 
 __all__ = ["Simulated", "blind_laws", "simulate"]
 
@@ -39,13 +40,21 @@ def blind_laws(steps: int, positions: np.ndarray) -> dict[str, theory.Noise]:
     }
 
 
-def simulate(cycle: int, seed: int = 0) -> dict[str, Simulated]:
+def simulate(cycle: int, seed: int, path: Path) -> dict[str, Simulated]:
     """All orders on one quadratic with heavy-tailed examples and C ∝ λ in expectation.
 
     Args:
         cycle: epochs of a design.
         seed: of examples and orders.
+        path: file of what is found, which is read where it is there.
     """
+    if not path.exists():
+        found = _simulated(cycle, seed)
+        results.write_arrays(path, **{name: np.stack(one) for name, one in found.items()})
+    return {name: Simulated(*rows) for name, rows in results.read_arrays(path).items()}
+
+
+def _simulated(cycle: int, seed: int) -> dict[str, Simulated]:
     lam = np.geomspace(0.06, 30, DIRECTIONS)
     random = np.random.default_rng(seed)
     g = random.standard_t(5, (EXAMPLES, DIRECTIONS)) * np.sqrt(lam)
