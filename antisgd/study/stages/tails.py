@@ -1,11 +1,12 @@
 """Windows of resampled pictures: the scatter of τ where few examples carry the noise."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from antisgd import sampling, statistics
+from antisgd import devices, display, sampling, statistics
 from antisgd.study.conditions import Conditions
 
 __all__ = ["Tails", "find"]
@@ -81,9 +82,16 @@ def _times(
         return jax.tree.map(lambda *parts: jax.numpy.concatenate(parts), *epochs, later)
 
     keys = jax.random.split(jax.random.key(seed), WINDOWS)
-    schedules = (stream(key) for key in keys)
     steps = conditions.epochs * conditions.steps_per_epoch
-    return statistics.resampled_windows(
-        gradients, eigenvalues, conditions.learning_rate, conditions.momentum,
-        schedules, steps,
-    )[2]  # fmt: skip
+    words = f"resampled windows, {scheme.replace('_', ' ')}"
+    with display.progress_bar(words, "window", len(keys), shown=devices.first()) as bar:
+
+        def schedules() -> Iterator[Any]:
+            for key in keys:
+                yield stream(key)
+                bar.update()
+
+        return statistics.resampled_windows(
+            gradients, eigenvalues, conditions.learning_rate, conditions.momentum,
+            schedules(), steps,
+        )[2]  # fmt: skip
