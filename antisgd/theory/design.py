@@ -106,7 +106,8 @@ def averaged_variances(
         ValueError: ηλ outside (0, 2(1+β)), no law, or no weight to average.
     """
     checked_law(noise)
-    a, T = learning_rate * np.asarray(eigenvalues, np.float64), inputs.count("T", num_averaged)
+    a = learning_rate * np.asarray(eigenvalues, np.float64)
+    T = inputs.count("num_averaged", num_averaged)
     if noise.periodic:
         angle = 2 * np.pi * np.arange(1, noise.period) / noise.period
         kept = (np.sin(T * angle / 2) / (T * np.sin(angle / 2))) ** 2

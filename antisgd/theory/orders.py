@@ -14,8 +14,8 @@ from antisgd.theory.noise import Noise
 
 __all__ = ["OrderDesign", "best_order", "order_law"]
 
-# Random beginnings of the search beside the orders that are known, and its sweeps.
-_STARTS, _SWEEPS = 3, 50
+# Sweeps of the search over the epochs, at most.
+_SWEEPS = 50
 
 
 class OrderDesign(NamedTuple):
@@ -63,21 +63,24 @@ def order_law(positions: np.ndarray, batch_size: int = 0) -> Noise:
     return Noise(0.0, 0, correlations=r, variance=variance)
 
 
-def best_order(slope: np.ndarray, steps_per_epoch: int, epochs: int, *, seed: int = 0):
+def best_order(
+    slope: np.ndarray, steps_per_epoch: int, epochs: int, *, seed: int = 0
+) -> OrderDesign:
     """The design of E epochs that lowers a quantity most, given its slope in each correlation.
 
     Σ_{e<e'} Σ_m slope((e'−e)M + p_{e'}(m) − p_e(m)) over permutations p_e, one epoch after another
     by an exact assignment until none improves. The sum over single pairs of epochs, each at its own
-    best assignment, is the bound. **Where the slope is convex in the lag, as in every overdamped
-    direction beyond some 1/(1−β) steps, one order for all epochs attains it** (Jensen: the mean
-    shift of a permutation is zero), and so it is the best that any blind design can do.
+    best assignment, is the bound. **Where the slope is convex in the lag one order for all epochs
+    attains it** (Jensen: the mean shift of a permutation is zero), and is the best that any blind
+    design can do: without momentum for every ηλ < 1. With momentum overdamped directions are convex
+    beyond some 1/(1−β) steps; what shorter lags are worth, the bound tells.
 
     Args:
         slope: at the lags 1 … L, L ≥ EM − 1: of `loss_fluctuation_slope`, or a column of
             `correlation_response` or `average_response`.
         steps_per_epoch: M.
         epochs: E.
-        seed: of the random beginnings.
+        seed: of the random beginning beside those of one order and of flip-flop.
 
     Returns:
         An `OrderDesign`; the first epoch's positions are 0 … M−1.
@@ -95,7 +98,7 @@ def best_order(slope: np.ndarray, steps_per_epoch: int, epochs: int, *, seed: in
     w = np.concatenate([[0.0], w])[: E * M]
     random, here = np.random.default_rng(seed), np.arange(M)
     starts = [np.tile(here, (E, 1)), np.stack([here[:: (-1) ** e] for e in range(E)])]
-    starts += [np.stack([here, *(random.permutation(M) for _ in range(E - 1))])] * _STARTS
+    starts.append(np.stack([here, *(random.permutation(M) for _ in range(E - 1))]))
     found = [_improved(w, start.copy()) for start in starts]
     positions = min(found, key=lambda p: _change(w, p))
     bound = math.fsum((E - D) * _lowest(w, M, D) for D in range(1, E))
