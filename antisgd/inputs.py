@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = [
     "array_like", "count", "example_weights", "finite", "number", "number_of_examples",
-    "random_key", "traced",
+    "permutations", "random_key", "traced",
 ]  # fmt: skip
 
 
@@ -78,6 +78,24 @@ def finite(name: str, values: Any, ndim: int | None = None) -> np.ndarray:
             f"{array[place]}; leave them out or find where they come from"
         )
     return array
+
+
+def permutations(name: str, rows: Any) -> np.ndarray:
+    """Integers [E, M], every row a permutation of 0 … M−1.
+
+    Raises:
+        ValueError: naming the first row that is none.
+    """
+    found = np.asarray(rows)
+    if found.ndim != 2 or found.dtype.kind not in "iu" or not found.size:
+        raise ValueError(f"{name} must be integers [rows, places], not {found.dtype}{found.shape}")
+    whole = (np.sort(found, axis=1) == np.arange(found.shape[1])).all(axis=1)
+    if not whole.all():
+        raise ValueError(
+            f"row {int(np.argmin(whole))} of {name} does not hold each of 0 ... "
+            f"{found.shape[1] - 1} once"
+        )
+    return found
 
 
 def random_key(key: Any) -> jax.Array:

@@ -14,20 +14,27 @@ same compiled program. The law of each scheme's noise is the function of the sam
 | `flip_flop` | a new order, then the same order backwards, then a new one |
 | `drop_last` | as `without_replacement`, the partial last batch left out |
 | `spanning_batches` | ceil(N/S) full batches cut from the orders of all epochs laid end to end |
+
+`designed` and `repeated` make schemes of this kind: of where the batches of an order stand in
+each epoch, and of an order of your own.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from antisgd import display, inputs
 
 __all__ = [
     "Schedule",
+    "designed",
     "drop_last",
     "flip_flop",
     "independent_batches",
+    "repeated",
     "shuffle_once",
     "spanning_batches",
     "with_replacement",
@@ -35,6 +42,7 @@ __all__ = [
 ]
 
 Epoch = Any
+Scheme = Callable[[jax.Array, Any, int, int], "Schedule"]
 
 
 class Schedule(NamedTuple):
@@ -163,6 +171,75 @@ def spanning_batches(key: jax.Array, epoch: Epoch, num_examples: int, batch_size
     stream = jnp.concatenate(orders)
     taken = jax.lax.dynamic_slice(stream, (ahead % num_examples,), (steps * batch_size,))
     return _full(taken.reshape(steps, batch_size))
+
+
+def designed(positions: Any) -> Scheme:
+    """The scheme that draws an order, runs it for E epochs as designed, and draws a new one.
+
+    The law of its noise is `theory.order_law(positions)`; `[[0, …, M−1], [M−1, …, 0]]` is
+    flip-flop by whole batches (beyond the paper).
+
+    Args:
+        positions: where batch number m of the order stands in each epoch, int [E, M], every row
+            a permutation of 0 … M−1.
+
+    Returns:
+        A scheme like those of this module; it raises ValueError unless N = M·S.
+
+    Raises:
+        ValueError: rows that are no permutations.
+    """
+    standing = inputs.permutations("positions", positions)
+    epochs, steps = standing.shape
+    # batches[e, t] is the batch that stands at t.
+    batches = jnp.asarray(np.argsort(standing, axis=1))
+
+    def scheme(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+        num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
+        _check_divides(steps, num_examples, batch_size)
+        epoch = jnp.asarray(epoch)
+        order = _order(key, epoch // epochs, num_examples).reshape(steps, batch_size)
+        return _full(order[batches[epoch % epochs]])
+
+    return scheme
+
+
+def repeated(order: Any) -> Scheme:
+    """The scheme that runs an order of your own in every epoch, such as `theory.balanced_order`.
+
+    Args:
+        order: the examples of each step, int [M, S], every example once.
+
+    Returns:
+        A scheme that ignores key and epoch; it raises ValueError unless N = M·S with that S.
+
+    Raises:
+        ValueError: an order that does not hold every example once.
+    """
+    found = np.asarray(order)
+    if found.ndim != 2:
+        raise ValueError(f"an order is int [steps, batch], not of shape {found.shape}")
+    (flat,) = inputs.permutations("the order", found.reshape(1, -1))
+    rows = flat.reshape(found.shape)
+
+    def scheme(key: jax.Array, epoch: Epoch, num_examples: int, batch_size: int) -> Schedule:
+        num_examples, batch_size = _checked(key, epoch, num_examples, batch_size)
+        if (num_examples, batch_size) != (rows.size, rows.shape[1]):
+            raise ValueError(
+                f"an order of {rows.shape[0]} batches of {rows.shape[1]} is none of {num_examples} "
+                f"examples in batches of {batch_size}"
+            )
+        return _full(jnp.asarray(rows))
+
+    return scheme
+
+
+def _check_divides(steps: int, num_examples: int, batch_size: int) -> None:
+    if steps * batch_size != num_examples:
+        raise ValueError(
+            f"a design of {steps} batches needs {steps} times the batch size in examples, not "
+            f"{num_examples} in batches of {batch_size}: leave some examples out"
+        )
 
 
 def _checked(key: Any, epoch: Epoch, num_examples: int, batch_size: int) -> tuple[int, int]:

@@ -221,6 +221,13 @@ _FURTHER = {
         "The points should lie on the lines, which are Eq. 109.",
     ),
     "fig12": Caption("Fig. 12: ResNet-20", "The same laws in a deeper network."),
+    "orders": Caption(
+        "Designed data orders",
+        "Loss above that at the minimum (quadratic) or at the mean weights of the whole period "
+        "(LeNet), in units of what theory has under reshuffling; short lines are theory. One order "
+        "leaves no noise in the mean of an epoch's weights, one balanced order little in the "
+        "weights.",
+    ),
     "seeds": Caption(f"Sec. 7: {CAPTIONS['seeds'].title.lower()}", CAPTIONS["seeds"].notice),
 }
 CAPTIONED = _captions()

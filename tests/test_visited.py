@@ -1,5 +1,6 @@
 """Averages over the weights that a window visits, and the stage that predicts by them."""
 
+import contextlib
 import dataclasses
 import itertools
 from types import SimpleNamespace
@@ -212,6 +213,37 @@ def test_a_prediction_is_read_again_until_there_is_a_density(tmp_path, monkeypat
     # Sixteen random vectors of the two dimensions that are left.
     rest = (np.trace(whole) - C.sum()) / (D - 4)
     assert beyond == pytest.approx(rest, rel=0.5)
+
+
+def test_a_stopped_prediction_goes_on_within_its_draws_to_the_same_bits(tmp_path, monkeypatch):
+    """Stopped after each of its first values, it computes none of them twice."""
+    one = dataclasses.replace(SETTINGS, sampling=("with_replacement",))
+    whole, _ = predicted(problem(0.01), tmp_path / "whole", settings=one)
+    ratios, asked = drawn._ratios, itertools.count(1)
+    computed = []
+
+    def counted(*arguments):
+        computed.append(arguments)
+        return ratios(*arguments)
+
+    @contextlib.contextmanager
+    def postponed():
+        yield lambda: next(asked) <= 4
+
+    monkeypatch.setattr(drawn, "_ratios", counted)
+    monkeypatch.setattr(predict.interruption, "postponed", postponed)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            predicted(problem(0.01), tmp_path, settings=one)
+    # The gradient at θ_K, two pairs of draws, one gradient of the four at the draws.
+    assert len(computed) == 2
+    found, _ = predicted(problem(0.01), tmp_path, settings=one)
+    for before, after in zip(whole["with_replacement"], found["with_replacement"], strict=True):
+        np.testing.assert_array_equal(before, after)
+    longer = dataclasses.replace(one, analysis_epochs=6)
+    computed.clear()
+    predicted(problem(0.01), tmp_path, settings=longer)
+    assert computed
 
 
 def test_a_refusal_is_a_row_that_says_why_and_nothing_else(tmp_path):

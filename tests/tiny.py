@@ -23,7 +23,7 @@ import pytest
 
 from antisgd import models, study
 from antisgd.study import cli
-from antisgd.study.stages import density, eigenpairs, record, train
+from antisgd.study.stages import density, draw_checkpoint, eigenpairs, record, tails, train
 from experiments import cli as experiments_cli
 from experiments import pictures
 from experiments.lenet import __main__ as lenet
@@ -63,10 +63,11 @@ def shrink(patch):
     patch(models, "lenet", network)
     patch(density, "PROBES", 2)
     patch(density, "NODES", 5)
+    patch(tails, "WINDOWS", 4)
     patch(cli, "KEPT_COMPILE_SECONDS", 0)
     patch(record, "CHUNK_STEPS", 4)
     patch(record, "EXACT_CHUNK_STEPS", 4)
-    for stage in (train, eigenpairs, record):
+    for stage in (train, eigenpairs, record, draw_checkpoint):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 

@@ -23,7 +23,7 @@ from antisgd.statistics.fluctuations import (
     restoring_slope,
     variances,
 )
-from antisgd.statistics.resampling import resampled_windows
+from antisgd.statistics.resampling import carriers, resampled_windows
 
 __all__ = [
     "Alignment",
@@ -33,6 +33,7 @@ __all__ = [
     "autocorrelation",
     "autocovariance",
     "block_errors",
+    "carriers",
     "cosine_similarity",
     "drift_share",
     "restoring_slope",

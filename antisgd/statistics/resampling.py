@@ -3,10 +3,14 @@
 from typing import Any
 
 import numpy as np
+from scipy import signal
 
 from antisgd import inputs
 
-__all__ = ["resampled_windows"]
+__all__ = ["carriers", "resampled_windows"]
+
+# Directions whose paths are held at a time, and examples gathered at a time along them.
+_DIRECTIONS, _GATHERED = 500, 2000
 
 
 def resampled_windows(
@@ -29,8 +33,9 @@ def resampled_windows(
         eigenvalues: λ > 0, [k].
         learning_rate: η.
         momentum: β.
-        schedules: one for each window, index arrays int [steps, batch] of T steps or more; what is
-            beyond the last T comes before the window.
+        schedules: one for each window, index arrays int [steps, batch] of T steps or more, or
+            pairs of them and weights as a `sampling.Schedule` is; what is beyond the last T comes
+            before the window.
         num_steps: T.
 
     Returns:
@@ -47,21 +52,58 @@ def resampled_windows(
     return np.stack([_window(g, a, learning_rate, momentum, s, num_steps) for s in schedules], 1)
 
 
-def _window(g, a, rate: float, beta: float, indices: Any, num_steps: int) -> np.ndarray:
+def _window(g, a, rate: float, beta: float, schedule: Any, num_steps: int) -> np.ndarray:
+    indices, weights = schedule if isinstance(schedule, tuple) else (schedule, None)
     indices = np.asarray(indices)
+    weights = np.ones(indices.shape) if weights is None else np.asarray(weights, np.float64)
+    shares = weights / weights.sum(axis=1, keepdims=True)
     before = len(indices) - num_steps
     if num_steps < 2 or before < 0:
         raise ValueError(f"a schedule of {len(indices)} steps holds no window of {num_steps}")
-    theta, v = np.zeros_like(a), np.zeros_like(a)
-    path = np.zeros((num_steps + 1, a.size))
-    for k, batch in enumerate(indices):
-        if k == before:
-            path[0] = theta
-        v = beta * v - a * theta - rate * g[batch].mean(axis=0)
-        theta = theta + v
-        if k >= before:
-            path[k - before + 1] = theta
-    slope = (path[-1] - path[0]) / num_steps
-    weight = np.var(path - slope * np.arange(num_steps + 1)[:, None], axis=0)
-    velocity = np.var(np.diff(path, axis=0), axis=0)
-    return np.array([weight, velocity, 2 * weight / velocity])
+    found = np.empty((3, a.size))
+    for first in range(0, a.size, _DIRECTIONS):
+        some = slice(first, first + _DIRECTIONS)
+        noise = _batch_means(g[:, some], indices, shares)
+        path = np.zeros((num_steps + 1, a[some].size))
+        for i, one in enumerate(a[some]):
+            # θ_k = (1 + β − ηλ)θ_{k−1} − βθ_{k−2} − ηn_k from rest.
+            theta = signal.lfilter([-rate], [1.0, one - 1 - beta, beta], noise[:, i])
+            path[:, i] = np.concatenate([[0.0], theta])[before:]
+        slope = (path[-1] - path[0]) / num_steps
+        found[0, some] = np.var(path - slope * np.arange(num_steps + 1)[:, None], axis=0)
+        found[1, some] = np.var(np.diff(path, axis=0), axis=0)
+    found[2] = 2 * found[0] / found[1]
+    return found
+
+
+def _batch_means(g: np.ndarray, indices: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Σ_n share·g_n of each batch, so many examples at a time as fit a processor's cache."""
+    parts = [np.array_split(one, -(-one.size // _GATHERED)) for one in (indices, shares)]
+    means = [np.matmul(share[:, None], g[rows])[:, 0] for rows, share in zip(*parts, strict=True)]
+    return np.concatenate(means)
+
+
+def carriers(gradients: np.ndarray, leading: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """How few examples carry the noise of each direction.
+
+    P = (Σ_n d_n²)²/Σ_n d_n⁴ with the deviations d_n of the gradients from their mean: N/3 for
+    Gaussian ones, m where m equal ones hold all of it; and the share of Σ d_n² in the `leading`
+    largest.
+
+    Args:
+        gradients: P∇l_n, [N, k].
+        leading: how many examples.
+
+    Returns:
+        P [k] and the share [k]; nan where a direction has no noise.
+
+    Raises:
+        ValueError: gradients that are not finite or no matrix.
+    """
+    d = np.asarray(inputs.finite("gradients", gradients, 2), np.float64)
+    squares = (d - d.mean(axis=0)) ** 2
+    largest = np.sort(squares, axis=0)[-inputs.count("leading", leading) :]
+    whole = squares.sum(axis=0)
+    # A rounded mean leaves something where all gradients are equal.
+    whole = np.where(whole > 1e-24 * np.sum(d**2, axis=0), whole, np.nan)
+    return whole**2 / np.sum(squares**2, axis=0), largest.sum(axis=0) / whole

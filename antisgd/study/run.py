@@ -215,7 +215,7 @@ def _covariance(
     if without is None:
         return None
     return covariance.find(
-        problem, settings, network.state.params, found["eigenpairs"].vectors,
+        problem, settings, network.state.params, found["eigenpairs"],
         without.trajectory.noise, network.folder,
     )  # fmt: skip
 

@@ -35,6 +35,9 @@ Where the loss is no parabola
 Designing the noise
 
     correlation_response, loss_fluctuation_slope   derivatives in each correlation r(h)
+    averaged_variances, average_response      the mean of T consecutive weights
+    order_law, best_order                     designs blind to the examples, with their bound
+    balanced_order, repeated_order_variances  one order that knows the examples' gradients
 
 Noise that depends on the weights
 
@@ -53,7 +56,13 @@ velocity as in Eq. 1. float64 unless JAX arrays say otherwise.
 """
 
 from antisgd.theory.anharmonic import Anharmonic, anharmonic_variance
-from antisgd.theory.design import correlation_response, loss_fluctuation_slope
+from antisgd.theory.balance import balanced_order, repeated_order_variances
+from antisgd.theory.design import (
+    average_response,
+    averaged_variances,
+    correlation_response,
+    loss_fluctuation_slope,
+)
 from antisgd.theory.fluctuation import (
     FluctuationSplit,
     fluctuation_split,
@@ -81,6 +90,7 @@ from antisgd.theory.noise import (
     with_replacement,
     without_replacement,
 )
+from antisgd.theory.orders import OrderDesign, best_order, order_law
 from antisgd.theory.phase import phase_variances
 from antisgd.theory.preconditioned import (
     Frozen,
@@ -131,6 +141,7 @@ __all__ = [
     "LinearOptimizer",
     "LinearScales",
     "Noise",
+    "OrderDesign",
     "Preconditioned",
     "RandomCurvature",
     "SelfConsistent",
@@ -142,6 +153,10 @@ __all__ = [
     "anharmonic_variance",
     "anti_pgd",
     "autocorrelation",
+    "average_response",
+    "averaged_variances",
+    "balanced_order",
+    "best_order",
     "correlation_response",
     "correlation_time",
     "crossover_eigenvalue",
@@ -165,12 +180,14 @@ __all__ = [
     "loss_fluctuation_reduction",
     "loss_fluctuation_slope",
     "max_correlation_time",
+    "order_law",
     "partial_last",
     "phase_variances",
     "polynomial_averages",
     "precondition",
     "random_curvature_moments",
     "relaxed_window_variances",
+    "repeated_order_variances",
     "self_consistent",
     "shuffle_once",
     "spanning_batches",

@@ -16,13 +16,13 @@ from antisgd.theory.chain import EpochChain, epoch_chain
 from antisgd.theory.linear import LinearOptimizer
 from antisgd.theory.noise import Noise, checked_law
 from antisgd.theory.precision import float64_on_host
+from antisgd.theory.window_state import MOMENT, SUM, THETA0, C, X, stepped
 from antisgd.theory.windows import WindowVariances
 
 __all__ = ["linear_window_variances"]
 
-# Displacement from θ_0, update, the epoch's chain, θ_0, and the running sums of displacement and
-# of step times displacement, in the order of `windows`; then the optimiser's own state.
-_X, _V, _C, _THETA0, _SUM, _MOMENT = range(6)
+# The components of `window_state`, the update in the place of the velocity; then the optimiser's
+# own state.
 _OWN = 6
 
 
@@ -91,35 +91,21 @@ def _boundary_state(change: jax.Array, b: jax.Array, chain: EpochChain) -> jax.A
     zero = jnp.zeros((k, _OWN + n - 1, _OWN + n - 1))
     one_epoch, _ = _propagate(change, b, chain, len(chain.pull), zero)
     # θ is the displacement here, since θ_0 = 0: x obeys P = B P Bᵀ + Q over an epoch.
-    state = np.r_[_X, _OWN : _OWN + n - 1]
+    state = np.r_[X, _OWN : _OWN + n - 1]
     Q = one_epoch[:, state[:, None], state]
     B = jnp.linalg.matrix_power(jnp.eye(n)[None] + change, len(chain.pull))
     kron = jnp.einsum("kij,klm->kiljm", B, B).reshape(k, n * n, n * n)
     P = jnp.linalg.solve(jnp.eye(n * n)[None] - kron, Q.reshape(k, n * n, 1)).reshape(k, n, n)
-    at = np.r_[_THETA0, _OWN : _OWN + n - 1]
+    at = np.r_[THETA0, _OWN : _OWN + n - 1]
     return zero.at[:, at[:, None], at].set(P)
 
 
 @partial(jax.jit, static_argnums=3)
 def _propagate(change, b, chain, num_steps, first):
-    """Covariance after T steps, and Σ_k of E x_k², E (θ_k − θ_{k−1})², E θ_k² (k = 1 … T)."""
+    def later(pull, keep, weight, k):
+        return _transition(change, b, pull, keep, k), _response(b, weight, k)
 
-    def step(carry, k):
-        covariance, squares = carry
-        m = (k - 1) % len(chain.pull)
-        pull, keep, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
-        F, response = _transition(change, b, pull, keep, k), _response(b, weight, k)
-        covariance = F @ covariance @ jnp.swapaxes(F, 1, 2)
-        covariance = covariance + innovation * jnp.outer(response, response)[None]
-        theta = (
-            covariance[:, _X, _X] + 2 * covariance[:, _X, _THETA0]
-            + covariance[:, _THETA0, _THETA0]
-        )  # fmt: skip
-        terms = jnp.stack([covariance[:, _X, _X], covariance[:, _V, _V], theta])
-        return (covariance, squares + terms), None
-
-    carry = (first, jnp.zeros((3, change.shape[0])))
-    return jax.lax.scan(step, carry, jnp.arange(1, num_steps + 1))[0]
+    return stepped(later, chain, num_steps, first)
 
 
 def _transition(change, b, pull, keep, k):
@@ -129,12 +115,12 @@ def _transition(change, b, pull, keep, k):
     own = slice(_OWN, size)
     moved = jnp.zeros((change.shape[0], n, size))
     # θ = displacement + θ_0; of the optimiser's other numbers A itself is wanted, not A − 1.
-    moved = moved.at[:, :, _X].set(change[:, :, 0]).at[:, :, _THETA0].set(change[:, :, 0])
-    moved = moved.at[:, :, own].set(change[:, :, 1:]).at[:, :, _C].set((-pull * b)[None])
+    moved = moved.at[:, :, X].set(change[:, :, 0]).at[:, :, THETA0].set(change[:, :, 0])
+    moved = moved.at[:, :, own].set(change[:, :, 1:]).at[:, :, C].set((-pull * b)[None])
     same = jnp.broadcast_to(jnp.eye(size), (change.shape[0], size, size))
-    x = same[:, _X] + moved[:, 0]
-    rows = [x, moved[:, 0], keep * same[:, _C], same[:, _THETA0], same[:, _SUM] + x]
-    rows += [same[:, _MOMENT] + k * x]
+    x = same[:, X] + moved[:, 0]
+    rows = [x, moved[:, 0], keep * same[:, C], same[:, THETA0], same[:, SUM] + x]
+    rows += [same[:, MOMENT] + k * x]
     return jnp.concatenate([jnp.stack(rows, 1), same[:, own] + moved[:, 1:]], axis=1)
 
 

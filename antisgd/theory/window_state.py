@@ -1,5 +1,6 @@
 """Second moments of θ, v and what is removed from a window, step by step (beyond the paper)."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 
 from antisgd.theory.chain import EpochChain
 
-__all__ = ["boundary_moments", "first_state", "propagate", "repeated"]
+__all__ = ["boundary_moments", "first_state", "propagate", "repeated", "stepped"]
 
 # Components of the propagated state: displacement from θ_0, velocity, the epoch's chain c,
 # θ_0, and the running sums of displacement and of step times displacement.
@@ -43,28 +44,45 @@ def first_state(P: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=3)
 def propagate(a, beta, chain, num_steps, first, begin=0):
-    """Covariance [k, 6, 6] after T steps, and Σ_k of E x_k², E v_k², E θ_k² (k = 1 … T).
+    """`stepped` for heavy ball, covariances [k, 6, 6].
 
     The window has had `begin` steps before, which end with an epoch.
     """
 
+    def later(pull, keep, weight, k):
+        return _transition(a, beta, pull, keep, k + begin), _response(weight, k + begin)
+
+    return stepped(later, chain, num_steps, first)
+
+
+def stepped(
+    later: Callable[..., tuple[jax.Array, jax.Array]],
+    chain: EpochChain,
+    num_steps: int,
+    first: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Covariance after T steps, and Σ_k of E x_k², E v_k², E θ_k² (k = 1 … T).
+
+    Args:
+        later: (pull, keep, weight, k) of step k → transition [k, m, m] and response to the
+            innovation [m]; the components above come first.
+        chain: of the noise.
+        num_steps: T.
+        first: covariance before the first step, which begins an epoch, [k, m, m].
+    """
+
     def step(carry, k):
         covariance, squares = carry
-        covariance = _later(a, beta, chain, covariance, k, begin)
+        m = (k - 1) % len(chain.pull)
+        pull, keep, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
+        F, b = later(pull, keep, weight, k)
+        covariance = F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)[None]
         theta = _square_of_weight(covariance)
         terms = jnp.stack([covariance[:, X, X], covariance[:, V, V], theta])
         return (covariance, squares + terms), None
 
-    carry = (first, jnp.zeros((3, a.shape[0])))
+    carry = (first, jnp.zeros((3, first.shape[0])))
     return jax.lax.scan(step, carry, jnp.arange(1, num_steps + 1))[0]
-
-
-def _later(a, beta, chain, covariance, k, begin):
-    """The covariance of the state one step later, k = 1, 2, … counted from an epoch's start."""
-    m = (k - 1) % len(chain.pull)
-    pull, keep, weight, innovation = (part[m] for part in map(jnp.asarray, chain))
-    F, b = _transition(a, beta, pull, keep, k + begin), _response(weight, k + begin)
-    return F @ covariance @ jnp.swapaxes(F, 1, 2) + innovation * jnp.outer(b, b)[None]
 
 
 def _square_of_weight(covariance: jax.Array) -> jax.Array:

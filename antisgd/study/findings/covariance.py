@@ -17,7 +17,8 @@ def rows(found: Covariances, eigenvalues: np.ndarray, steps: int) -> Rows:
     """Alignment of C with H, the power law of Fig. 14, and Eq. 108."""
     k = len(eigenvalues)
     made = []
-    for name, covariance in found._asdict().items():
+    for name in _FROM:
+        covariance = getattr(found, name)
         aligned = statistics.alignment(covariance, eigenvalues)
         biased = name == "recorded"
         note = f"{steps} steps" if biased else "per-example gradients at theta_K"
@@ -74,8 +75,8 @@ def _alignment_rows(
 def panels(found: Covariances, eigenvalues: np.ndarray, unconverged: np.ndarray) -> Panels:
     """Fig. 13 from both covariances, and Fig. 14 from the recorded one."""
     alignments = {
-        _FROM[name]: statistics.alignment(covariance, eigenvalues)
-        for name, covariance in found._asdict().items()
+        words: statistics.alignment(getattr(found, name), eigenvalues)
+        for name, words in _FROM.items()
     }
     made = {"leading_variances": plotting.leading_variances(alignments)}
     positive = eigenvalues > 0

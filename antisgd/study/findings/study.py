@@ -20,6 +20,7 @@ from antisgd.study.findings import (
     relaxation,
     schemes,
     stationarity,
+    tails,
     training,
     validity,
     variances,
@@ -151,6 +152,8 @@ def _of_period_in_regimes(
         own += _of_period(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
             own += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+        if "covariance" in found:
+            own += tails.period_rows(found["covariance"].tails, one, pairs.values, scheme)
         if scheme in predicted:
             own += predict.rows(predicted[scheme], one, pairs.values, scheme)
         rows += [_told_apart(row, title) for row in own]
@@ -195,6 +198,7 @@ def _of_noise(
     if "covariance" in found:
         steps = len(found["analysis"][0]["without_replacement"].trajectory.noise)
         rows += covariance.rows(found["covariance"], pairs.values, steps)
+        rows += tails.rows(found["covariance"].tails, pairs.values, problem.num_examples)
         panels |= covariance.panels(found["covariance"], pairs.values, ~pairs.converged)
     if "discard" in found:
         cross, tested = conditions.crossover, jax.tree.leaves(problem.test)[0].shape[0]

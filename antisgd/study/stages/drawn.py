@@ -19,6 +19,8 @@ __all__ = ["DIRECTIONS", "PAIRS", "Drawing", "make_averages", "noise_at", "sprea
 # Directions whose curvature and noise are averaged, those between them by interpolation;
 # antithetic pairs of drawn weights; random vectors that measure the noise outside the k.
 DIRECTIONS, PAIRS, OUTSIDE = 32, 2, 16
+# Computes a value, or knows it from before a stop; and how many draws were in it.
+Kept = Callable[..., np.ndarray]
 # Products with a block of vectors at a time.
 BLOCK = 4
 
@@ -82,9 +84,13 @@ def spread_out(count: int) -> np.ndarray:
 
 
 def make_averages(
-    one: Drawing,
+    one: Drawing, kept: Kept
 ) -> tuple[Callable[[np.ndarray, np.ndarray], theory.Averages], list[np.ndarray]]:
     """The callback of `theory.self_consistent`, and what it found last.
+
+    Args:
+        one: the drawing.
+        kept: computes what is not known from before a stop, see `draw_checkpoint`.
 
     Returns:
         (mean [p], variance [p]) → averages [p]; and a list of one array, the ratios of curvature
@@ -95,14 +101,16 @@ def make_averages(
 
     def averages(mean: np.ndarray, variance: np.ndarray) -> theory.Averages:
         if not np.any(variance):
-            return theory.Averages(slope(one.flat), one.eigenvalues, one.noise)
+            start = kept(lambda: slope(one.flat))
+            return theory.Averages(start, one.eigenvalues, one.noise)
         offsets = renormalisation.gaussian_offsets(
             one.key, one.vectors, jnp.asarray(np.sqrt(variance), one.vectors.dtype), PAIRS,
             outside=one.outside,
         )  # fmt: skip
         centre = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
-        last[:] = [np.array([_ratios(one, centre, x) for x in offsets])]
-        gradient = np.mean([slope(centre + y) for x in offsets for y in (x, -x)], axis=0)
+        last[:] = [np.array([kept(partial(_ratios, one, centre, x), 2) for x in offsets])]
+        slopes = [kept(partial(slope, centre + y)) for x in offsets for y in (x, -x)]
+        gradient = np.mean(slopes, axis=0)
         curvature, noise = (_between(one, ratio) for ratio in last[0].mean(axis=0))
         return theory.Averages(gradient, one.eigenvalues * curvature, one.noise * noise)
 

@@ -4,6 +4,7 @@ Hessian products and per-example gradients at θ_K and at a few drawn weights; n
 """
 
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,19 @@ from jax.flatten_util import ravel_pytree
 
 from antisgd import results, theory
 from antisgd.lanczos import SpectralDensity
+from antisgd.study import interruption
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import drawn
+from antisgd.study.stages.draw_checkpoint import DrawCheckpoint
 
 __all__ = ["Prediction", "predict"]
 
 # Below what two pairs leave uncertain, and the iterations that it may take.
 TOLERANCE, ITERATIONS = 0.05, 15
+# Iterations that most take, for the time that is left.
+USUAL = 4
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +92,16 @@ def predict(
     made, C = {}, None
     for scheme in settings.sampling:
         path = folder / f"prediction_{scheme}.npz"
-        if not _holds(path, len(eigenvalues), density is not None):
+        made_of = {"pairs": len(eigenvalues), "epochs": settings.analysis_epochs}
+        if not _holds(path, made_of, density is not None):
             C = drawn.noise_at(problem, settings, params, vectors) if C is None else C
-            one = _predicted(problem, settings, params, vectors, eigenvalues, C, density, scheme)
+            one = _predicted(
+                problem, settings, params, vectors, eigenvalues, C, density, scheme,
+                folder / "checkpoints" / path.name,
+            )  # fmt: skip
             results.write_arrays(
-                path, pairs=len(eigenvalues), with_density=density is not None, **one._asdict()
-            )
+                path, **made_of, with_density=density is not None, **one._asdict()
+            )  # fmt: skip
         arrays = results.read_arrays(path)
         found: dict[str, Any] = {name: arrays[name] for name in Prediction._fields}
         for name, kind in (("outside", float), ("iterations", int), ("refused", str)):
@@ -103,12 +112,13 @@ def predict(
     return made
 
 
-def _holds(path: Path, k: int, drawn: bool) -> bool:
-    """Whether it was made along these directions, and with the density where there is one now."""
+def _holds(path: Path, made_of: dict[str, int], drawn: bool) -> bool:
+    """Whether it is of these directions and epochs, with the density where there is one now."""
     if not path.exists():
         return False
     arrays = results.read_arrays(path)
-    return int(arrays["pairs"]) == k and (bool(arrays["with_density"]) or not drawn)
+    same = all(name in arrays and int(arrays[name]) == value for name, value in made_of.items())
+    return same and (bool(arrays["with_density"]) or not drawn)
 
 
 def _predicted(
@@ -120,6 +130,7 @@ def _predicted(
     C: tuple[np.ndarray, float],
     density: SpectralDensity | None,
     scheme: str,
+    checkpoint: Path,
 ) -> Prediction:
     conditions = conditions_of(problem.num_examples, settings)
     law, edge = conditions.noise_law(scheme), 2 * (1 + conditions.momentum)
@@ -140,7 +151,7 @@ def _predicted(
         0.0 if np.isnan(outside) else outside, jax.random.key(settings.seed),
     )  # fmt: skip
     try:
-        found, pairs = _solved(drawing, conditions, law)
+        found, pairs = _solved(drawing, conditions, law, checkpoint)
         return _shown(conditions, scheme, drawing, found, pairs, index, outside)
     except (ArithmeticError, ValueError) as error:
         return _refusal(index, noise, outside, str(error))
@@ -169,15 +180,24 @@ def _spread_outside(
 
 
 def _solved(
-    drawing: drawn.Drawing, conditions: Conditions, law: theory.Noise
+    drawing: drawn.Drawing, conditions: Conditions, law: theory.Noise, checkpoint: Path
 ) -> tuple[theory.VisitedAverages, np.ndarray]:
     """The fixed point, and its ratios to θ_K from each pair of draws, [pairs, 2, n]."""
-    averages, last = drawn.make_averages(drawing)
-    found = theory.visited_averages(
-        averages, len(drawing.eigenvalues), conditions.learning_rate, conditions.momentum, law,
-        conditions.epochs * conditions.steps_per_epoch, tolerance=TOLERANCE,
-        max_iterations=ITERATIONS,
-    )  # fmt: skip
+    made_of = {
+        "eigenvalues": drawing.eigenvalues, "noise": drawing.noise, "outside": drawing.outside,
+        "epochs": conditions.epochs,
+    }  # fmt: skip
+    words, draws = checkpoint.stem.replace("_", " "), 2 * drawn.PAIRS * USUAL
+    with (
+        interruption.postponed() as asked,
+        closing(DrawCheckpoint(checkpoint, made_of, asked, words, draws)) as kept,
+    ):
+        averages, last = drawn.make_averages(drawing, kept)
+        found = theory.visited_averages(
+            averages, len(drawing.eigenvalues), conditions.learning_rate, conditions.momentum,
+            law, conditions.epochs * conditions.steps_per_epoch, tolerance=TOLERANCE,
+            max_iterations=ITERATIONS,
+        )  # fmt: skip
     return found, last[0]
 
 
