@@ -150,10 +150,11 @@ def make_epoch(
 
     Returns:
         `epoch(states, keys, epoch, examples, *swept) -> (states, minibatch losses [networks,
-        steps])`, of a `Stepwise` loss (losses, aux) in their place, with states, keys (of the seeds' streams) and `swept`, the further arguments of
-        `optimizer_at`, on a leading axis [networks]. Uses up `states`. States and `swept` may come
-        from `over_devices`, as the states returned then do; keys and losses are those of the
-        networks alone. The first call tries the loss on a few examples.
+        steps])`, of a `Stepwise` loss (losses, aux) in their place, with states, keys (of the
+        seeds' streams) and `swept`, the further arguments of `optimizer_at`, on a leading axis
+        [networks]. Uses up `states`. States and `swept` may come from `over_devices`, as the
+        states returned then do; keys and losses are those of the networks alone. The first call
+        tries the loss on a few examples.
 
     Raises:
         ValueError: here a batch or group size below one; from `epoch` what

@@ -192,7 +192,7 @@ def _eigenpairs(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
 ) -> eigenpairs.Curvature:
     if "eigenpairs" not in settings.stages:
-        return eigenpairs.load(network.folder, settings)
+        return eigenpairs.load(network.folder, settings, problem.optimizer)
     return eigenpairs.find(problem, settings, network.state.params, network.folder)
 
 
@@ -262,7 +262,7 @@ def _predicted(
 
     Heavy ball's only: None for another optimiser.
     """
-    if problem.optimizer is not None:
+    if not conditions_of(problem.num_examples, settings, problem.optimizer).heavy_ball:
         return None
     pairs = found["eigenpairs"]
     return predict.predict(

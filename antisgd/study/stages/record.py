@@ -181,7 +181,7 @@ def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
     networks = [(period.seed, settings)]
     check_finite(
         losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place,
-        heavy_ball=period.problem.optimizer is None,
+        optimizer=period.problem.optimizer,
     )  # fmt: skip
 
 

@@ -148,8 +148,7 @@ def _run_epochs(
             kept["curves"][:, epoch] = evaluate(states.params, states.loss_state)[: len(keys)]
             # The last update shows in the loss after it.
             followed = np.concatenate([losses, kept["curves"][:, epoch, :1]], axis=1)
-            own = problem.optimizer is None
-            check_finite(followed, epoch, steps, networks, heavy_ball=own)
+            check_finite(followed, epoch, steps, networks, optimizer=problem.optimizer)
             words = _in_words(problem.curve_names, kept["curves"][0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
