@@ -1,4 +1,7 @@
-"""The two scales of Sec. 4.3 and the edge of stability for any linear optimiser (beyond the paper)."""
+"""The two scales of Sec. 4.3 and the edge of stability for any linear optimiser.
+
+Beyond the paper, which treats heavy ball.
+"""
 
 from typing import NamedTuple
 
