@@ -18,7 +18,7 @@ from antisgd import averaging, devices, heavy_ball, inputs, sampling
 
 __all__ = [
     "each_network", "init", "make_epoch", "network_keys", "on_all_devices", "over_devices",
-    "step_keys",
+    "schedules", "step_keys",
 ]  # fmt: skip
 
 Scheme = Callable[[jax.Array, Any, int, int], sampling.Schedule]
@@ -181,14 +181,14 @@ def make_epoch(
                 return jax.vmap(train)(networks)
             return jax.lax.map(train, networks, batch_size=group_size)
 
-        schedules = _schedules(schemes, keys, epoch, num_examples, batch_size)
+        drawn = schedules(schemes, keys, epoch, num_examples, batch_size)
         own = step_keys(keys) if isinstance(loss, heavy_ball.Stepwise) else None
         if mesh is None:
-            return train_all((states, schedules, own, swept), epoch, examples)
-        schedules, own = jax.tree.map(lambda leaf: _filled(leaf, mesh), (schedules, own))
+            return train_all((states, drawn, own, swept), epoch, examples)
+        drawn, own = jax.tree.map(lambda leaf: _filled(leaf, mesh), (drawn, own))
         takes = devices.DEALT, devices.WHOLE, devices.WHOLE
         dealt = devices.local(mesh, train_all, takes, devices.DEALT)
-        states, told = dealt((states, schedules, own, swept), epoch, examples)
+        states, told = dealt((states, drawn, own, swept), epoch, examples)
         told = jax.tree.map(lambda leaf: leaf[: keys.shape[0]], told)
         return states, devices.on(mesh, devices.WHOLE, told)
 
@@ -236,10 +236,21 @@ def _own_buffers(states: heavy_ball.TrainState) -> heavy_ball.TrainState:
     return jax.tree.map(own, states)
 
 
-def _schedules(
+def schedules(
     schemes: Sequence[Scheme], keys: jax.Array, epoch: Any, num_examples: int, batch_size: int
-) -> Any:
-    """An epoch of every network, its keys split evenly among the schemes."""
+) -> sampling.Schedule:
+    """An epoch of every network, [networks, steps, batch], keys split evenly among the schemes.
+
+    Args:
+        schemes: sampling schemes, as for `make_epoch`.
+        keys: of the networks' streams, [networks].
+        epoch: its number.
+        num_examples: N.
+        batch_size: S.
+
+    Raises:
+        ValueError: keys that the schemes do not divide.
+    """
     if not schemes or keys.shape[0] % len(schemes):
         raise ValueError(
             f"{keys.shape[0]} networks cannot be split evenly among {len(schemes)} schemes: give "

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from antisgd import averaging
+from antisgd import averaging, sources
 from antisgd.heavy_ball import Loss, Stepwise
 
 __all__ = ["Problem"]
@@ -28,7 +28,8 @@ class Problem:
         loss: (params, examples, weights) → the mean over the examples with these weights [n] (zero
             for an unused place of a batch), plus penalties: what is trained and what the Hessian
             is of. With `init_state` (params, state, examples, weights).
-        train: pytree of arrays with a leading example axis [N, …].
+        train: pytree of arrays with a leading example axis [N, …]; read piece by piece where one
+            of them is memory-mapped or they do not fit the device, or a `sources.Source`.
         test: the same for the test examples; None: no curves of a test set.
         metrics: (params, examples) → means over the examples, a mapping or NamedTuple of scalars,
             "loss" first; accuracy, where there is one, under the name "accuracy". None: the loss.
@@ -125,7 +126,8 @@ class Problem:
         def first(key, examples):
             return self.frozen(self.state_at(key)).evaluate(self.init(key), examples)
 
-        measured = jax.eval_shape(first, jax.random.key(0), self.train)
+        examples = sources.sample(self.train)
+        measured = jax.eval_shape(first, jax.random.key(0), examples)
         return tuple(f"{part}_{name}" for part in self.parts for name in _ordered(measured))
 
     @cached_property
@@ -172,7 +174,7 @@ class Problem:
     def _first_step(self) -> tuple[Any, Any, Any]:
         """Shapes of what the training loss gives."""
         shapes = jax.eval_shape(lambda key: (self.init(key), self.state_at(key)), jax.random.key(0))
-        few = jax.tree.map(lambda leaf: leaf[:2], self.train)
+        few = sources.first(self.train, 2)
         arguments = *shapes, few, np.ones(2, np.float32), jax.random.key(0)
         try:
             value, after, aux = jax.eval_shape(self.training_loss, *arguments)  # type: ignore[arg-type]
@@ -196,7 +198,8 @@ class Problem:
                 "training_loss must give (loss, state, aux) with a scalar loss and aux a mapping "
                 'of names, "loss" not among them, to scalars; {} for none'
             )
-        averaging.refuse_other_than_mean(self.frozen(state).loss, self.init(key), self.train)
+        few = sources.sample(self.train)
+        averaging.refuse_other_than_mean(self.frozen(state).loss, self.init(key), few)
 
 
 def _form(leaf: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, trajectory
+from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, sources, trajectory
 from antisgd.study.preflight import plan
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -115,7 +115,9 @@ def _timed_step(problem: Problem, settings: Settings) -> tuple[float, float]:
 
         return jax.vmap(one)(states)
 
-    arguments = (states, schedule, problem.train)
+    on_disk = sources.streamed(problem.train)
+    examples = sources.first(problem.train, count) if on_disk else problem.train
+    arguments = (states, schedule, examples)
     first, again = _seconds(lambda: run(*arguments)), _seconds(lambda: run(*arguments))
     return again / len(schedule.indices), max(0.0, first - again)
 
@@ -128,7 +130,7 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> t
         MemoryError: what a block of products holds in between exceeds the memory.
     """
     count = min(problem.num_examples, 2 * settings.microbatch_size)
-    few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
+    few = sources.first(problem.train, count)
     key = jax.random.key(settings.seed)
     params, loss = problem.init(key), problem.frozen(problem.state_at(key)).loss
     matvec: Any = hessian.hessian_vector_product(

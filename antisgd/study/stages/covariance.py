@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from antisgd import devices, results, trajectory
+from antisgd import devices, results, streaming
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
@@ -59,7 +59,7 @@ def of_examples(
 ) -> np.ndarray:
     """(1/S − 1/N) C₀ along the directions [k, d] from per-example gradients (Eq. 108), [k, k]."""
     mesh = devices.mesh()
-    gradients = trajectory.example_gradients(
+    gradients = streaming.example_gradients(
         problem.loss,
         params,
         problem.train,

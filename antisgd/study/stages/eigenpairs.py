@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, devices, display, hessian, lanczos, results
+from antisgd import data, devices, display, lanczos, results, streaming
 from antisgd.study import interruption
 from antisgd.study.divergence import Optimizer, edge, stability
 from antisgd.study.problem import Problem
@@ -67,12 +67,10 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     if results.exists(path) and results.exists(vectors):
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings, problem.optimizer)
-    matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
-    )
+    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
     checkpoint = Checkpoint(folder / "checkpoints")
     with interruption.postponed() as asked:
-        found = _solve(matvec, problem, settings, checkpoint, asked)
+        found = _solve(operator, problem, settings, checkpoint, asked)
         checkpoint.write(found.state)
     results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
@@ -88,7 +86,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
 
 
 def _solve(
-    matvec: Any,
+    operator: dict[str, Any],
     problem: Problem,
     settings: Settings,
     checkpoint: Checkpoint,
@@ -96,9 +94,9 @@ def _solve(
 ) -> lanczos.Eigenpairs:
     try:
         return lanczos.leading_eigenpairs(
-            matvec,
-            problem.dimension,
-            settings.eigenpairs,
+            dimension=problem.dimension,
+            k=settings.eigenpairs,
+            **operator,
             key=jax.random.key(settings.seed),
             state=checkpoint.read(problem.dimension),
             callback=_Watch(checkpoint, asked),

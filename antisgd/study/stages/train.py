@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from antisgd import devices, display, ensemble, heavy_ball, results, sampling
+from antisgd import devices, display, ensemble, heavy_ball, results, sampling, sources, streaming
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -27,6 +27,8 @@ CHECKPOINT_SECONDS = 30.0
 # Without --curve_examples: all 50,000 pictures after every epoch would cost a third of the epoch.
 # The final metrics are taken over all of them.
 CURVE_EXAMPLES = 10_000
+# Examples that metrics are taken of at a time, where they are read piece by piece.
+EVALUATED = 1000
 
 
 class Trained(NamedTuple):
@@ -186,7 +188,8 @@ def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
 def _make_epoch(problem: Problem, settings: Settings) -> Callable[..., Any]:
     schemes = [getattr(sampling, name) for name in settings.trained_schemes]
     optimizer = partial(optimizer_at, settings, make=problem.optimizer)
-    return ensemble.make_epoch(problem.trained_loss, optimizer, schemes, settings.batch_size)
+    make = streaming if sources.streamed(problem.train) else ensemble
+    return make.make_epoch(problem.trained_loss, optimizer, schemes, settings.batch_size)
 
 
 def _in_words(names: Sequence[str], values: np.ndarray) -> str:
@@ -198,7 +201,7 @@ def _in_words(names: Sequence[str], values: np.ndarray) -> str:
 def evaluators(problem: Problem, settings: Training) -> Callable[..., np.ndarray]:
     """Jitted (params, state of the loss) [networks, …] → all curves, [networks, curves]."""
     count = settings.curve_examples or CURVE_EXAMPLES
-    few = [jax.tree.map(lambda a: a[:count], part) for part in problem.parts.values()]
+    few = [sources.first(part, count) for part in problem.parts.values()]
     few = ensemble.on_all_devices(few)
 
     def one(network, parts):
@@ -212,11 +215,10 @@ def evaluators(problem: Problem, settings: Training) -> Callable[..., np.ndarray
 
 def final_metrics(problem: Problem, params: Any) -> dict[str, float]:
     """Every metric over all examples of its set, under the name of its curve."""
-    evaluate = jax.jit(problem.evaluate)
     return {
-        f"{name}_{metric}": float(value)
+        f"{name}_{metric}": value
         for name, part in problem.parts.items()
-        for metric, value in evaluate(params, part).items()
+        for metric, value in streaming.mean(problem.evaluate, params, part, EVALUATED).items()
     }
 
 
