@@ -18,7 +18,8 @@ import numpy as np
 from antisgd import devices, inputs, sampling
 
 __all__ = [
-    "Source", "count", "fed", "first", "gather", "identity", "microbatches", "sample", "steps_at_once", "streamed",
+    "Source", "count", "fed", "first", "gather", "identity", "microbatches", "sample",
+    "steps_at_once", "streamed",
 ]  # fmt: skip
 
 # Bytes of the minibatches that one program runs over; as many again are read meanwhile.

@@ -23,8 +23,8 @@ def density(
     if not results.exists(path):
         operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
         found = lanczos.spectral_density(
-            **operator, dimension=problem.dimension, key=jax.random.key(settings.seed), num_probes=PROBES,
-            num_steps=NODES, mesh=devices.mesh(),
+            **operator, dimension=problem.dimension, key=jax.random.key(settings.seed),
+            num_probes=PROBES, num_steps=NODES, mesh=devices.mesh(),
         )  # fmt: skip
         results.write_arrays(path, **found._asdict())
     return lanczos.SpectralDensity(**results.read_arrays(path))
