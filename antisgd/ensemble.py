@@ -166,8 +166,6 @@ def make_epoch(
 
     @partial(jax.jit, donate_argnums=0, static_argnums=1)
     def run_epoch(states, mesh, keys, epoch, examples, *swept):
-        num_examples = inputs.number_of_examples(examples)
-
         def train_all(networks, epoch, examples):
             def train(network):
                 state, schedule, key, swept = network
@@ -181,7 +179,7 @@ def make_epoch(
                 return jax.vmap(train)(networks)
             return jax.lax.map(train, networks, batch_size=group_size)
 
-        drawn = schedules(schemes, keys, epoch, num_examples, batch_size)
+        drawn = schedules(schemes, keys, epoch, inputs.number_of_examples(examples), batch_size)
         own = step_keys(keys) if isinstance(loss, heavy_ball.Stepwise) else None
         if mesh is None:
             return train_all((states, drawn, own, swept), epoch, examples)

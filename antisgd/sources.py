@@ -163,7 +163,8 @@ def _gathered(examples: Any, schedule: Any) -> tuple[Any, Any]:
     rows = np.asarray(schedule.indices).reshape(*networks, steps * batch)
     counted = np.arange(steps * batch, dtype=np.int32).reshape(steps, batch)
     indices = np.broadcast_to(counted, schedule.indices.shape)
-    return gather(examples, rows), sampling.Schedule(indices, np.asarray(schedule.weights))
+    own: Any = indices, np.asarray(schedule.weights)
+    return gather(examples, rows), sampling.Schedule(*own)
 
 
 def _ahead(reads: Iterable[Callable[[], _Read]]) -> Iterator[_Read]:

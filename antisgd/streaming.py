@@ -57,10 +57,10 @@ def hessian_product(
 
 def products(loss: Any, params: Any, examples: Any, microbatch_size: int) -> dict[str, Any]:
     """The Hessian as `lanczos` takes it: a matvec, or the product of examples that are read."""
-    how = {"microbatch_size": microbatch_size}
-    if sources.streamed(examples):
-        return {"product": hessian_product(loss, params, examples, **how)}
-    return {"matvec": hessian.hessian_vector_product(loss, params, examples, **how)}
+    read = sources.streamed(examples)
+    make = hessian_product if read else hessian.hessian_vector_product
+    found = make(loss, params, examples, microbatch_size=microbatch_size)
+    return {"product" if read else "matvec": found}
 
 
 def full_gradient(loss: Any, params: Any, examples: Any, microbatch_size: int) -> Any:

@@ -225,19 +225,23 @@ def test_dropout_without_a_state_and_pieces_of_a_schedule():
 
     def noisy(params, state, examples, weights, key):
         kept = jax.random.bernoulli(key, 0.5, params.shape)
-        return jnp.sum(weights * (examples @ (kept * params)) ** 2) / jnp.sum(weights), state, None
+        value = jnp.sum(weights * (examples @ (kept * params)) ** 2) / jnp.sum(weights)
+        return value, state + 1, {"kept": jnp.sum(kept)}
 
     x, optimizer = jax.random.normal(jax.random.key(0), (N, 3)), optax.sgd(0.1, 0.9)
-    start, key = heavy_ball.init(optimizer, jnp.ones(3)), jax.random.key(7)
+    start, key = heavy_ball.init(optimizer, jnp.ones(3), jnp.zeros(())), jax.random.key(7)
     schedule = sampling.without_replacement(jax.random.key(1), 0, N, S)
     run = jax.jit(
         lambda state, schedule: heavy_ball.run_schedule(
             heavy_ball.Stepwise(noisy), optimizer, state, schedule, x, key=key
         )
     )
-    whole, (losses, none) = run(start, schedule)
-    assert none is None
+    whole, (losses, aux) = run(start, schedule)
     assert losses.shape == (N // S,)
+    assert float(whole.loss_state) == N // S
+    masks = [jax.random.bernoulli(jax.random.fold_in(key, k), 0.5, (3,)) for k in range(N // S)]
+    np.testing.assert_array_equal(aux["kept"], np.sum(masks, axis=1))
+    assert len(set(np.sum(masks, axis=1).tolist())) > 1
     state = start
     for rows in (slice(0, 1), slice(1, 4)):
         state, _ = run(state, jax.tree.map(lambda leaf, rows=rows: leaf[rows], schedule))

@@ -45,16 +45,7 @@ def opened(
     """
     settings.check()
     problem.check()
-    if problem.num_examples < settings.batch_size:
-        raise ValueError(
-            f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
-            "training examples"
-        )
-    if problem.num_examples == settings.batch_size:
-        raise ValueError(
-            f"--batch_size={settings.batch_size} is all of the training examples: every batch is "
-            "the same, and there is no noise; give a smaller one"
-        )
+    _refuse_batch_size(problem, settings)
     _refuse_what_is_not_read(problem, settings)
     needed = plan.work(settings, place) if work is None else work
     plan.refuse(problem, settings, needed, place.folder)
@@ -67,14 +58,28 @@ def opened(
         if problem.optimizer is not None:
             values["optimizer"] = described(problem.optimizer, settings.learning_rate)
         results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
-        train = sources.identity(problem.train)
-        fingerprint = data.fingerprint((train,) if problem.test is None else (train, problem.test))
+        train, test = sources.identity(problem.train), problem.test
+        fingerprint = data.fingerprint((train,) if test is None else (train, test))
         if devices.told(lambda: fingerprint) != fingerprint:
             raise ValueError("the processes hold different data: give all the same --data_dir")
         results.check_fingerprint(place.folder, fingerprint)
         results.describe(place.folder, network=problem.name, data=problem.data)
         _say(problem, settings, needed, place)
         yield place.folder
+
+
+def _refuse_batch_size(problem: Problem, settings: Settings) -> None:
+    """Raises a ValueError for batches that are no parts of the training examples."""
+    if problem.num_examples < settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
+            "training examples"
+        )
+    if problem.num_examples == settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is all of the training examples: every batch is "
+            "the same, and there is no noise; give a smaller one"
+        )
 
 
 def _refuse_what_is_not_read(problem: Problem, settings: Settings) -> None:

@@ -67,7 +67,7 @@ def noise_at(
     return C[:k], float(C[k:].mean() / np.mean(np.sum(rows.astype(np.float64) ** 2, axis=1)))
 
 
-def _gradients(problem: Problem, microbatch_size: int, params: Any, rows: jax.Array) -> jax.Array:
+def _gradients(problem: Problem, microbatch_size: int, params: Any, rows: jax.Array) -> Any:
     return streaming.example_gradients(
         problem.loss, params, problem.train, rows,
         microbatch_size=min(microbatch_size, MOST_GRADIENTS),

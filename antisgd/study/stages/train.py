@@ -100,7 +100,9 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     optimizer = optimizer_at(shared, 0, *hyperparameters(shared), problem.optimizer)
     states = ensemble.init(problem.init, optimizer, init_keys, problem.init_state)
     told = np.full((len(init_keys), shared.epochs), np.nan)
-    kept = {"curves": np.full((*told.shape, len(problem.curve_names)), np.nan)}
+    kept: dict[str, np.ndarray] = {
+        "curves": np.full((*told.shape, len(problem.curve_names)), np.nan)
+    }
     kept |= {f"step_{name}": told.copy() for name in problem.step_names}
     states, kept, done = results.read_checkpoint(checkpoint, (states, kept, 0))
     if int(done) < shared.epochs:
