@@ -64,12 +64,12 @@ class Source:
 
 def streamed(examples: Any) -> bool:
     """Whether they are read piece by piece: a `Source`, an array that is memory-mapped, or NumPy
-    arrays of more than half of the device's memory.
+    arrays of more than half of the memory of a device that is alone.
     """
     leaves = jax.tree.leaves(examples)
     if any(isinstance(leaf, (Source, np.memmap)) for leaf in leaves):
         return True
-    limit = devices.memory()
+    limit = devices.memory() if devices.count() == 1 else None
     on_host = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
     return limit is not None and on_host > limit / 2
 

@@ -159,6 +159,8 @@ def test_it_comes_to_its_report(tmp_path):
     rows = {row["id"]: row["here"] for row in json.loads((tmp_path / "summary.json").read_text())}
     arrays = results.read_arrays(tmp_path / "training.npz")
     assert rows["train_loss"] == pytest.approx(arrays["train_loss"][0, -1], rel=1e-5)
+    assert rows["step_loss"] == arrays["step_loss"][0, -1]
+    assert "step_largest" in rows
     assert {f"stationarity_{scheme}" for scheme in SCHEMES} <= set(rows)
     assert "covariance" in (tmp_path / "report.html").read_text()
 
