@@ -10,6 +10,7 @@
     pretrained   trained networks that come with the package
     hessian      Hessian-vector products over all the data
     lanczos      a matvec to certified leading eigenpairs
+    sources, streaming     examples larger than the device, and the sums and steps over them
     pytorch      a loss written in PyTorch, for all that takes a loss
     trajectory, anchors   weights, velocities and gradient noise along directions; the full
                  gradient from its quadratic model
@@ -63,7 +64,9 @@ __all__ = [
     "renormalisation",
     "results",
     "sampling",
+    "sources",
     "statistics",
+    "streaming",
     "study",
     "theory",
     "trajectory",

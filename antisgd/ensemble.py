@@ -18,6 +18,7 @@ from antisgd import averaging, devices, heavy_ball, inputs, sampling
 
 __all__ = [
     "each_network", "init", "make_epoch", "network_keys", "on_all_devices", "over_devices",
+    "schedules", "step_keys",
 ]  # fmt: skip
 
 Scheme = Callable[[jax.Array, Any, int, int], sampling.Schedule]
@@ -37,10 +38,20 @@ def network_keys(seed: int, seeds: int) -> tuple[jax.Array, jax.Array]:
     return pairs[:, 0], pairs[:, 1]
 
 
+def step_keys(stream_keys: jax.Array) -> jax.Array:
+    """Keys of the networks' steps, [networks], for a `heavy_ball.Stepwise` loss.
+
+    `fold_in(stream key, 2³² − 1)`: apart from the keys of all epochs, and the same for one seed
+    in all regimes, whose steps differ by their examples alone.
+    """
+    return jax.vmap(lambda key: jax.random.fold_in(key, np.uint32(2**32 - 1)))(stream_keys)
+
+
 def init(
     model_init: Callable[[jax.Array], Any],
     optimizer: optax.GradientTransformation,
     keys: jax.Array,
+    state_init: Callable[[jax.Array], Any] | None = None,
 ) -> heavy_ball.TrainState:
     """Initial states of all networks, every leaf with a leading axis [networks].
 
@@ -48,8 +59,14 @@ def init(
         model_init: `model_init(key) -> params`.
         optimizer: the optax transformation (its state starts at zero).
         keys: [networks]; equal keys give equal networks, as for one seed in two regimes.
+        state_init: `state_init(key)` → state of a `heavy_ball.Stepwise` loss; None: it has none.
     """
-    return jax.vmap(lambda key: heavy_ball.init(optimizer, model_init(key)))(keys)
+
+    def one(key):
+        state = None if state_init is None else state_init(key)
+        return heavy_ball.init(optimizer, model_init(key), state)
+
+    return jax.vmap(one)(keys)
 
 
 def over_devices(tree: Any) -> Any:
@@ -109,7 +126,7 @@ def _filled(leaf: Any, mesh: Mesh) -> Any:
 
 
 def make_epoch(
-    loss: heavy_ball.Loss,
+    loss: heavy_ball.Loss | heavy_ball.Stepwise,
     optimizer_at: Callable[..., optax.GradientTransformation],
     schemes: Sequence[Scheme],
     batch_size: int,
@@ -120,7 +137,8 @@ def make_epoch(
     """Builds the jitted function that carries all networks through one epoch.
 
     Args:
-        loss: `loss(params, examples, weights)`.
+        loss: `loss(params, examples, weights)`, or a `heavy_ball.Stepwise` one, whose networks
+            get the keys `step_keys(keys)`.
         optimizer_at: epoch and what is swept (both traced) → optax transformation, for a
             learning rate that decays once an epoch and differs from network to network.
         schemes: sampling schemes; the networks are ordered scheme by scheme, all seeds of the
@@ -132,10 +150,11 @@ def make_epoch(
 
     Returns:
         `epoch(states, keys, epoch, examples, *swept) -> (states, minibatch losses [networks,
-        steps])` with states, keys (of the seeds' streams) and `swept`, the further arguments of
-        `optimizer_at`, on a leading axis [networks]. Uses up `states`. States and `swept` may come
-        from `over_devices`, as the states returned then do; keys and losses are those of the
-        networks alone. The first call tries the loss on a few examples.
+        steps])`, of a `Stepwise` loss (losses, aux) in their place, with states, keys (of the
+        seeds' streams) and `swept`, the further arguments of `optimizer_at`, on a leading axis
+        [networks]. Uses up `states`. States and `swept` may come from `over_devices`, as the
+        states returned then do; keys and losses are those of the networks alone. The first call
+        tries the loss on a few examples.
 
     Raises:
         ValueError: here a batch or group size below one; from `epoch` what
@@ -147,43 +166,44 @@ def make_epoch(
 
     @partial(jax.jit, donate_argnums=0, static_argnums=1)
     def run_epoch(states, mesh, keys, epoch, examples, *swept):
-        num_examples = inputs.number_of_examples(examples)
-
         def train_all(networks, epoch, examples):
             def train(network):
-                state, schedule, swept = network
+                state, schedule, key, swept = network
                 optimizer = optimizer_at(epoch, *swept)
                 return heavy_ball.run_schedule(
-                    loss, optimizer, state, schedule, examples, example_weights=example_weights
-                )
+                    loss, optimizer, state, schedule, examples, example_weights=example_weights,
+                    key=key,
+                )  # fmt: skip
 
             if group_size is None:
                 return jax.vmap(train)(networks)
             return jax.lax.map(train, networks, batch_size=group_size)
 
-        schedules = _schedules(schemes, keys, epoch, num_examples, batch_size)
+        drawn = schedules(schemes, keys, epoch, inputs.number_of_examples(examples), batch_size)
+        own = step_keys(keys) if isinstance(loss, heavy_ball.Stepwise) else None
         if mesh is None:
-            return train_all((states, schedules, swept), epoch, examples)
-        schedules = jax.tree.map(lambda leaf: _filled(leaf, mesh), schedules)
+            return train_all((states, drawn, own, swept), epoch, examples)
+        drawn, own = jax.tree.map(lambda leaf: _filled(leaf, mesh), (drawn, own))
         takes = devices.DEALT, devices.WHOLE, devices.WHOLE
         dealt = devices.local(mesh, train_all, takes, devices.DEALT)
-        states, losses = dealt((states, schedules, swept), epoch, examples)
-        return states, devices.on(mesh, devices.WHOLE, losses[: keys.shape[0]])
+        states, told = dealt((states, drawn, own, swept), epoch, examples)
+        told = jax.tree.map(lambda leaf: leaf[: keys.shape[0]], told)
+        return states, devices.on(mesh, devices.WHOLE, told)
 
     return _entered(run_epoch, loss)
 
 
-def _entered(run_epoch: Any, loss: heavy_ball.Loss) -> Callable[..., Any]:
+def _entered(run_epoch: Any, loss: heavy_ball.Loss | heavy_ball.Stepwise) -> Callable[..., Any]:
     """The jitted epoch behind what has to be looked at outside of it."""
-    # Once: the later epochs are the same loss on the same examples.
-    tried: list[bool] = []
+    # Once: the later epochs are the same loss on the same examples. A stepwise loss may be any.
+    tried: list[bool] = [True] if isinstance(loss, heavy_ball.Stepwise) else []
 
     @wraps(run_epoch)
     def epoch(states, keys, epoch, examples, *swept):
         states = _own_buffers(states)
         if not tried and not inputs.traced(states, examples):
             first = jax.tree.map(lambda leaf: jnp.asarray(devices.fetched(leaf)[0]), states.params)
-            averaging.refuse_other_than_mean(loss, first, examples)
+            averaging.refuse_other_than_mean(loss, first, examples)  # type: ignore[arg-type]
             tried.append(True)
         return run_epoch(states, _mesh_of(states), keys, epoch, examples, *swept)
 
@@ -214,10 +234,21 @@ def _own_buffers(states: heavy_ball.TrainState) -> heavy_ball.TrainState:
     return jax.tree.map(own, states)
 
 
-def _schedules(
+def schedules(
     schemes: Sequence[Scheme], keys: jax.Array, epoch: Any, num_examples: int, batch_size: int
-) -> Any:
-    """An epoch of every network, its keys split evenly among the schemes."""
+) -> sampling.Schedule:
+    """An epoch of every network, [networks, steps, batch], keys split evenly among the schemes.
+
+    Args:
+        schemes: sampling schemes, as for `make_epoch`.
+        keys: of the networks' streams, [networks].
+        epoch: its number.
+        num_examples: N.
+        batch_size: S.
+
+    Raises:
+        ValueError: keys that the schemes do not divide.
+    """
     if not schemes or keys.shape[0] % len(schemes):
         raise ValueError(
             f"{keys.shape[0]} networks cannot be split evenly among {len(schemes)} schemes: give "

@@ -6,6 +6,7 @@ a schedule is data, and recording is a function handed in.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -15,12 +16,25 @@ import optax
 
 from antisgd import averaging, display, inputs, weights
 
-__all__ = ["TrainState", "heavy_ball", "init", "run_schedule"]
+__all__ = ["Stepwise", "TrainState", "heavy_ball", "init", "run_schedule"]
 
 Params = Any
 Examples = Any
 Loss = Callable[[Params, Examples, jax.Array], jax.Array]
 Record = Callable[[Params, Params, Params, jax.Array], Any]
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """A loss with a state, a key of its own at each step, and auxiliary outputs.
+
+    Attributes:
+        function: (params, state, examples, weights, key) → (loss, state after the step, aux), aux
+            any pytree. It need be no mean over examples: batch normalisation and dropout have
+            their place here, and the Hessian of such a loss does not.
+    """
+
+    function: Callable[[Params, Any, Examples, jax.Array, jax.Array], tuple[jax.Array, Any, Any]]
 
 
 class MinibatchSchedule(Protocol):
@@ -37,11 +51,14 @@ class TrainState(NamedTuple):
         params: weights θ_k, a pytree.
         opt_state: state of the optax transformation; for `heavy_ball` it holds v_k.
         step: int32 scalar, updates made so far (k).
+        loss_state: what a `Stepwise` loss carries from step to step, such as batch statistics;
+            None for other losses.
     """
 
     params: Params
     opt_state: Any
     step: jax.Array
+    loss_state: Any = None
 
     def __repr__(self) -> str:
         return display.described(self)
@@ -76,14 +93,16 @@ def heavy_ball(
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(decay=momentum))
 
 
-def init(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
+def init(
+    optimizer: optax.GradientTransformation, params: Params, loss_state: Any = None
+) -> TrainState:
     """State before the first update: θ_0 = params, v_0 = 0, k = 0.
 
     The optimiser sees the weights alone, None in the place of leaves that are none.
     """
     with jax.numpy_dtype_promotion("standard"):
         start = optimizer.init(weights.trainable(params))
-    return TrainState(params, start, jnp.zeros((), jnp.int32))
+    return TrainState(params, start, jnp.zeros((), jnp.int32), loss_state)
 
 
 def minibatch_loss(params: Params, gradient: Params, update: Params, value: jax.Array) -> jax.Array:
@@ -93,7 +112,7 @@ def minibatch_loss(params: Params, gradient: Params, update: Params, value: jax.
 
 
 def run_schedule(
-    loss: Loss,
+    loss: Loss | Stepwise,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     schedule: MinibatchSchedule,
@@ -101,6 +120,7 @@ def run_schedule(
     *,
     record: Record = minibatch_loss,
     example_weights: Any = None,
+    key: jax.Array | None = None,
 ) -> tuple[TrainState, Any]:
     """Runs one update per row of the schedule as a `lax.scan` (Eq. 1 for `heavy_ball`).
 
@@ -110,7 +130,8 @@ def run_schedule(
 
     Args:
         loss: `loss(params, examples, weights)`, the weighted mean over the minibatch plus
-            penalties; outside `jit` a few examples are tried to see that it is one.
+            penalties; outside `jit` a few examples are tried to see that it is one. Or `Stepwise`,
+            whatever it computes.
         optimizer: any optax transformation; `value`, `grad` and `value_fn` are there for those
             that ask for them.
         state: where to start.
@@ -121,16 +142,20 @@ def run_schedule(
             default the minibatch loss.
         example_weights: of the examples in each minibatch's mean, [N], such as a mask; a
             minibatch must hold one that is not zero. None for equal ones.
+        key: of the run, for a `Stepwise` loss: the update that makes step k + 1 of k gets
+            `jax.random.fold_in(key, k)`, so that pieces of a run are those of the whole.
 
     Returns:
-        The state after the last step and what was recorded, with a leading axis [steps].
+        The state after the last step and what was recorded, with a leading axis [steps]; of a
+        `Stepwise` loss (recorded, aux).
 
     Raises:
         ValueError: no examples, arrays of differing numbers of them, an index beyond them, a loss
-            that is no weighted mean, or an optimiser that needs arguments of its own.
+            that is no weighted mean, a `Stepwise` one without a key, or an optimiser that needs
+            arguments of its own.
     """
     indices, shares = _checked_schedule(schedule, examples)
-    averaging.refuse_other_than_mean(loss, state.params, examples)
+    at_step = _at_step(loss, state, examples, key)
     examples = jax.tree.map(jnp.asarray, examples)
     if example_weights is not None:
         num_examples = inputs.number_of_examples(examples)
@@ -143,19 +168,40 @@ def run_schedule(
         minibatch = jax.tree.map(lambda array: array[indices], examples)
 
         def of(moving):
-            return loss(weights.merged(moving, params), minibatch, shares)
+            return at_step(weights.merged(moving, params), carry, minibatch, shares)
 
-        value, gradient = jax.value_and_grad(of)(carry.params)
-        update, opt_state = _updated(optimizer, carry, gradient, value, of)
+        (value, (kept, aux)), gradient = jax.value_and_grad(of, has_aux=True)(carry.params)
+        update, opt_state = _updated(optimizer, carry, gradient, value, lambda at: of(at)[0])
         with jax.numpy_dtype_promotion("standard"):
             moved = optax.apply_updates(carry.params, update)
         recorded = record(weights.merged(carry.params, params), gradient, update, value)
-        return TrainState(moved, opt_state, carry.step + 1), recorded
+        return TrainState(moved, opt_state, carry.step + 1, kept), (recorded, aux)
 
     moving = jax.tree.map(jnp.asarray, weights.trainable(params))
-    carry = TrainState(moving, state.opt_state, state.step)
-    last, recorded = jax.lax.scan(step, carry, (indices, shares))
-    return last._replace(params=weights.merged(last.params, params)), recorded
+    last, recorded = jax.lax.scan(step, state._replace(params=moving), (indices, shares))
+    last = last._replace(params=weights.merged(last.params, params))
+    return last, recorded if isinstance(loss, Stepwise) else recorded[0]
+
+
+def _at_step(
+    loss: Loss | Stepwise, state: TrainState, examples: Examples, key: jax.Array | None
+) -> Callable[[Params, TrainState, Examples, jax.Array], tuple[jax.Array, tuple[Any, Any]]]:
+    """(params, carry, minibatch, weights) → loss, (state of the loss after the step, aux)."""
+    if not isinstance(loss, Stepwise):
+        averaging.refuse_other_than_mean(loss, state.params, examples)
+        return lambda params, carry, batch, shares: (
+            loss(params, batch, shares), (carry.loss_state, None)
+        )  # fmt: skip
+    if key is None:
+        raise ValueError("a Stepwise loss takes a key at each step: give key=jax.random.key(0)")
+    function = loss.function
+
+    def stepwise(params, carry, batch, shares):
+        own = jax.random.fold_in(key, carry.step)
+        value, kept, aux = function(params, carry.loss_state, batch, shares, own)
+        return value, (kept, aux)
+
+    return stepwise
 
 
 def _checked_schedule(

@@ -69,7 +69,7 @@ def test_the_very_last_update_is_looked_at_too(tmp_path, monkeypatch):
 
     def broken(problem, settings):
         evaluate = real(problem, settings)
-        return lambda params: evaluate(params) * np.nan
+        return lambda *networks: evaluate(*networks) * np.nan
 
     monkeypatch.setattr(train, "evaluators", broken)
     with pytest.raises(FloatingPointError, match=r"seed 0 is not finite at step 10 \(epoch 0\)"):

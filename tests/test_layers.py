@@ -69,6 +69,25 @@ INTERNAL_EDGES = {
     ("hessian", "averaging"),
     ("hessian", "inputs"),
     ("hessian", "weights"),
+    # Examples that are read piece by piece: reading them, and the sums and steps over them.
+    ("sources", "devices"),
+    ("sources", "inputs"),
+    ("sources", "sampling"),
+    *(
+        ("streaming", part)
+        for part in (
+            "averaging",
+            "devices",
+            "ensemble",
+            "heavy_ball",
+            "hessian",
+            "objective",
+            "sampling",
+            "sources",
+            "trajectory",
+            "weights",
+        )
+    ),
 }
 # The parts of the study, in layers: a part takes from lower layers alone, not from beside it.
 LAYERS = (

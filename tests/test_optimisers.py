@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from antisgd import heavy_ball, results, study, theory, trajectory
-from antisgd.study import conditions, optimiser
+from antisgd.study import conditions, divergence, optimiser
 from antisgd.study.findings import drift
+from antisgd.study.findings import study as all_findings
 from antisgd.study.stages import analysis, period
 from tests import tiny
 
@@ -131,9 +132,11 @@ def test_heavy_ball_given_as_an_optimiser_is_the_default(heavy_balls):
     assert not (heavy_balls[0] / f"trajectory_{SCHEME}" / "updates.npy").exists()
 
 
-def test_heavy_ball_given_as_an_optimiser_has_the_same_theory(heavy_balls):
-    found = []
-    given = (None, lambda rate: heavy_ball.heavy_ball(rate, BETA))
+def test_heavy_ball_given_as_an_optimiser_has_the_same_theory_and_rows(heavy_balls, monkeypatch):
+    # Windows of each length compile a program of their own.
+    monkeypatch.setattr(drift, "EPOCHS", (5,))
+    found, rows = [], []
+    given = (None, lambda rate: optax.sgd(rate, BETA))
     for folder, optimizer in zip(heavy_balls, given, strict=True):
         inside = folder / f"trajectory_{SCHEME}"
         path = trajectory.Trajectory(
@@ -147,7 +150,10 @@ def test_heavy_ball_given_as_an_optimiser_has_the_same_theory(heavy_balls):
         known = conditions.conditions_of(N, settings(), optimizer)
         values = np.load(folder / "eigenpairs.npz")["values"]
         with tiny.small():
-            found.append((known, analysis.analyse(recorded, values, SCHEME, known)))
+            one = analysis.analyse(recorded, values, SCHEME, known)
+            of_one = all_findings._of_period(known, one, recorded, values, SCHEME)
+        found.append((known, one))
+        rows.append({row["id"]: (row["here"], row["here_error"]) for row in of_one})
     (first, one), (second, other) = found
     assert first.crossover == pytest.approx(second.crossover, rel=1e-6)
     assert first.max_correlation_time == pytest.approx(second.max_correlation_time, rel=1e-6)
@@ -157,8 +163,12 @@ def test_heavy_ball_given_as_an_optimiser_has_the_same_theory(heavy_balls):
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4),
             getattr(one, name), getattr(other, name),
         )  # fmt: skip
-    assert len(one.balance) == 2
-    assert len(other.balance) == 0
+    # What rests on Eq. 1, from the velocities that were recorded instead of computed.
+    assert len(one.balance) == len(other.balance) == 2
+    assert {f"stationarity_{SCHEME}", f"tau_over_relaxed_{SCHEME}"} <= set(rows[0])
+    assert rows[0].keys() == rows[1].keys()
+    for name, (here, error) in rows[0].items():
+        assert rows[1][name][0] == pytest.approx(here, rel=1e-3, abs=1e-3 * (error or 0)), name
 
 
 @pytest.mark.parametrize("law", [theory.without_replacement(M), theory.with_replacement()])
@@ -197,6 +207,54 @@ def test_an_optimiser_is_told_by_its_updates():
     assert optimiser.described(optax.sgd, 0.5) == "no state; updates -0.5, 0.25, -1, -0.125"
 
 
-def test_what_another_optimiser_does_not_bear_is_said_without_heavy_ball_s_bound(tmp_path):
-    with pytest.raises(FloatingPointError, match="does not bear learning rate 60; lower"):
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (optax.sgd(ETA, BETA), (ETA, BETA)),
+        (optax.chain(optax.scale_by_learning_rate(ETA), optax.trace(BETA)), (ETA, BETA)),
+        (heavy_ball.heavy_ball(ETA, BETA), (ETA, BETA)),
+        (optax.chain(optax.scale(2.0), optax.sgd(ETA, BETA)), (2 * ETA, BETA)),
+        (optax.chain(optax.ema(BETA, debias=False), optax.scale(-ETA)), (ETA * (1 - BETA), BETA)),
+        (optax.sgd(ETA), (ETA, 0.0)),
+        (optax.sgd(ETA, BETA, nesterov=True), None),
+        (optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(ETA, BETA)), None),
+        (optax.chain(optax.trace(0.5), optax.sgd(ETA, BETA)), None),
+        (optax.scale(ETA), None),
+    ],
+)
+def test_heavy_ball_is_told_by_what_it_does(optimizer, expected):
+    found = optimiser.heavy_ball_of(theory.from_optax(optimizer))
+    assert found == (expected and pytest.approx(expected, rel=1e-9))
+
+
+def test_an_average_beside_the_weights_does_not_move_them():
+    averaged = theory.with_weight_average(theory.heavy_ball_system(ETA, BETA), 0.99)
+    assert optimiser.heavy_ball_of(averaged) == pytest.approx((ETA, BETA))
+
+
+def clipped(rate):
+    return optax.chain(optax.clip_by_global_norm(50.0), optax.sgd(rate, BETA))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (None, "momentum 0.9 is stable only for curvatures below 2(1+beta)/eta = 38;"),
+        (lambda r: optax.sgd(r, 0.5), "momentum 0.5 is stable only for curvatures below 2(1+beta)"
+         "/eta = 30;"),
+        (nesterov, "stable at learning rate 0.1 only for curvatures below 13.6;"),
+        (clipped, "the optimiser does not bear learning rate 0.1;"),
+    ],
+)  # fmt: skip
+def test_what_diverges_is_told_its_own_bound_or_none(optimizer, words):
+    """2(1+β)/η, for Nesterov 2(1+β)/(η(1+2β)); a clipped one is not linear."""
+    assert words in divergence.stability(3, settings(), optimizer)
+    edge = divergence.edge(3, settings(), optimizer)
+    assert np.isinf(edge) == (optimizer is clipped)
+
+
+def test_a_study_that_diverges_is_told_the_bound_of_its_optimiser(tmp_path):
+    # 2(1+β)/(η(1+2β)).
+    words = "stable at learning rate 60 only for curvatures below 0.0226; lower"
+    with pytest.raises(FloatingPointError, match=words):
         studied(tmp_path, nesterov, learning_rate=60.0, stages=("train",))

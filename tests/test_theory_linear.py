@@ -58,6 +58,10 @@ def test_matrices_read_off_optax_are_the_written_ones(optimizer, options):
         (optax.sgd(optax.exponential_decay(ETA, 10, 0.5)), "step to step"),
         (optax.chain(optax.ema(BETA, debias=True), optax.scale(-ETA)), "step to step"),
         (optax.sign_sgd(ETA), "not linear"),
+        # Met by no gradient near one; a small one that meets every gradient.
+        (optax.chain(optax.clip_by_global_norm(1e3), optax.sgd(ETA, BETA)), "not linear"),
+        (optax.chain(optax.clip_by_global_norm(1e-6), optax.sgd(ETA, BETA)), "not linear"),
+        (optax.chain(optax.clip(30.0), optax.sgd(ETA)), "not linear"),
     ],
 )
 def test_optimisers_without_matrices_are_refused(optimizer, message):
@@ -106,6 +110,32 @@ def test_explicit_update_loops_have_the_predicted_variance(options):
     P, _ = theory.stationary_covariance(np.array([lam]), system, theory.without_replacement(M))
     error = squares.std(axis=1, ddof=1) / np.sqrt(replicas)
     assert np.all(np.abs(squares.mean(axis=1) - P[0, [0, 2], [0, 2]]) < 4 * error)
+
+
+@pytest.mark.parametrize(
+    ("options", "edge"),
+    [
+        ({}, 2 * (1 + BETA) / ETA),
+        ({"nesterov": True}, 2 * (1 + BETA) / (ETA * (1 + 2 * BETA))),
+        # A penalty is curvature, decay shortens the weights before the step.
+        ({"l2": 0.3}, 2 * (1 + BETA) / ETA - 0.3),
+        ({"decoupled": 0.3}, (2 - ETA * 0.3) * (1 + BETA) / ETA),
+    ],
+)
+def test_the_edge_of_stability(options, edge):
+    """Closed forms by Jury's criterion, and powers of A on both sides."""
+    system = theory.heavy_ball_system(ETA, BETA, **options)
+    assert theory.stability_edge(system) == pytest.approx(edge, rel=1e-9)
+    sizes = [
+        np.abs(np.linalg.matrix_power(system.free + side * edge * system.curved, 4000)).max()
+        for side in (0.99, 1.01)
+    ]
+    assert sizes[0] < 1 < sizes[1]
+
+
+def test_without_curvature_in_it_nothing_grows():
+    still = theory.LinearOptimizer(np.eye(1), np.zeros((1, 1)), np.zeros(1))
+    assert theory.stability_edge(still) == np.inf
 
 
 def test_unstable_directions_are_refused():

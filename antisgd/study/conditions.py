@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from antisgd import theory
-from antisgd.study.optimiser import described, linear_system
+from antisgd.study.optimiser import described, heavy_ball_of, linear_system
 from antisgd.study.settings import Settings
 
 __all__ = ["Conditions", "conditions_of"]
@@ -140,7 +140,8 @@ def conditions_of(
     Args:
         num_examples: N.
         settings: of the study.
-        optimizer: that of the problem; None for heavy ball.
+        optimizer: that of the problem; None for heavy ball. One that is heavy ball, in whichever
+            convention, has the η and β that it has.
     """
     rate = settings.final_learning_rate
     conditions = Conditions(
@@ -149,5 +150,9 @@ def conditions_of(
     )  # fmt: skip
     if optimizer is None:
         return conditions
+    system = linear_system(optimizer, rate)
+    own = None if system is None else heavy_ball_of(system)
+    if own is not None:
+        return conditions._replace(learning_rate=own[0], momentum=own[1])
     words, _, _ = described(optimizer, rate).partition(";")
-    return conditions._replace(optimizer=words, system=linear_system(optimizer, rate))
+    return conditions._replace(optimizer=words, system=system)

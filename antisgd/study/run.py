@@ -109,6 +109,7 @@ def measure(
     Args:
         problem: network, loss and examples.
         state: `heavy_ball.TrainState` at θ_K, or the weights alone, which then start from rest.
+            With `Problem.init_state` it has to hold the state that the loss is frozen at.
         settings: η of the period is the learning rate after `epochs` of decay.
         folder: the run folder, and so on as in `run`.
 
@@ -123,6 +124,7 @@ def measure(
         swept = train.hyperparameters(settings)
         optimizer = train.optimizer_at(settings, settings.epochs, *swept, problem.optimizer)
         state = heavy_ball.init(optimizer, state)
+    problem = problem.frozen(state.loss_state)
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     start = {"measured_from": data.fingerprint(state)}
     grown = ("eigenpairs", "analysis_periods", "analysis_epochs")
@@ -154,8 +156,9 @@ def _analysed(
         found.append(computed(problem, settings, one))
     if "figures" not in settings.stages:
         return
-    first = train.network(trained, 0).params
-    final = train.final_metrics(problem, first) if settings.epochs else {}
+    first = train.network(trained, 0)
+    alone = problem.frozen(first.loss_state)
+    final = train.final_metrics(alone, first.params) if settings.epochs else {}
 
     def shown() -> None:
         marks = presentation.marks
@@ -167,7 +170,9 @@ def _analysed(
 
 def computed(problem: Problem, settings: Settings, network: Network) -> dict[str, Any]:
     """Results of the stages of one network that are asked for or were found before, by name."""
-    results.tie(network.folder, data.fingerprint(network.state.params))
+    state = network.state
+    results.tie(network.folder, data.fingerprint((state.params, state.loss_state)))
+    problem = problem.frozen(state.loss_state)
     found: dict[str, Any] = {"train": network.state}
     for stage in STAGES:
         compute = _COMPUTE.get(stage.name)
@@ -188,7 +193,7 @@ def _eigenpairs(
     problem: Problem, settings: Settings, network: Network, found: Mapping[str, Any]
 ) -> eigenpairs.Curvature:
     if "eigenpairs" not in settings.stages:
-        return eigenpairs.load(network.folder, settings)
+        return eigenpairs.load(network.folder, settings, problem.optimizer)
     return eigenpairs.find(problem, settings, network.state.params, network.folder)
 
 
@@ -259,7 +264,7 @@ def _predicted(
 
     Heavy ball's only: None for another optimiser.
     """
-    if problem.optimizer is not None:
+    if not conditions_of(problem.num_examples, settings, problem.optimizer).heavy_ball:
         return None
     pairs = found["eigenpairs"]
     return predict.predict(

@@ -49,6 +49,7 @@ Other optimisers (`linear`)
     heavy_ball_system, with_weight_average, from_optax, stationary_covariance
     linear_window_variances, linear_window_spread   as window_variances and window_spread
     linear_scales                             λ_cross and τ_SGD of any of them
+    stability_edge                            the curvature from which on its steps grow
     frozen_from_optax, precondition           Adam and RMSProp at frozen second moments
 
 Units: lags and times in update steps; variances per unit noise variance σ_δg², η inside the
@@ -75,7 +76,7 @@ from antisgd.theory.linear import (
     stationary_covariance,
     with_weight_average,
 )
-from antisgd.theory.linear_scales import LinearScales, linear_scales
+from antisgd.theory.linear_scales import LinearScales, linear_scales, stability_edge
 from antisgd.theory.linear_windows import linear_window_variances
 from antisgd.theory.noise import (
     Noise,
@@ -191,6 +192,7 @@ __all__ = [
     "self_consistent",
     "shuffle_once",
     "spanning_batches",
+    "stability_edge",
     "stationary_covariance",
     "stationary_variances",
     "steep_variances",

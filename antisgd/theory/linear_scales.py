@@ -1,4 +1,7 @@
-"""The two scales of Sec. 4.3 for any linear optimiser (beyond the paper)."""
+"""The two scales of Sec. 4.3 and the edge of stability for any linear optimiser.
+
+Beyond the paper, which treats heavy ball.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +10,10 @@ import numpy as np
 from antisgd import inputs
 from antisgd.theory.linear import LinearOptimizer
 
-__all__ = ["LinearScales", "linear_scales"]
+__all__ = ["LinearScales", "linear_scales", "stability_edge"]
+
+# Curvatures among which the edge is looked for, in units of one over the largest of dA/dλ.
+_CURVATURES = np.geomspace(1e-6, 1e6, 1201)
 
 
 class LinearScales(NamedTuple):
@@ -50,3 +56,37 @@ def linear_scales(optimizer: LinearOptimizer, steps_per_epoch: int) -> LinearSca
     velocity = first**2 + c @ y @ c
     rate = float(abs(moved))
     return LinearScales(rate, 3 / (M * rate), float(M * rate**2 / (3 * velocity)))
+
+
+def stability_edge(optimizer: LinearOptimizer) -> float:
+    """The curvature from which on the steps grow: the smallest λ where A(λ) has radius 1.
+
+    2(1+β)/η for heavy ball, 2(1+β)/(η(1+2β)) for Nesterov; found by bisection.
+
+    Args:
+        optimizer: A and b.
+
+    Returns:
+        λ > 0; inf where no curvature makes the steps grow.
+    """
+    unit = np.abs(optimizer.curved).max()
+    if unit == 0:
+        return np.inf
+    curvatures = _CURVATURES / unit
+    grows = _radius(optimizer, curvatures) >= 1
+    if not grows.any():
+        return np.inf
+    place = int(np.argmax(grows))
+    low, high = (curvatures[place - 1] if place else 0.0), curvatures[place]
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _radius(optimizer, np.array([middle]))[0] >= 1:
+            high = middle
+        else:
+            low = middle
+    return float(high)
+
+
+def _radius(optimizer: LinearOptimizer, curvatures: np.ndarray) -> np.ndarray:
+    A = optimizer.free + curvatures[:, None, None] * optimizer.curved
+    return np.abs(np.linalg.eigvals(A)).max(axis=1)

@@ -57,7 +57,7 @@ def of_study(
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     rows, panels = [], {}
     if trained.curves:
-        rows = training.rows(settings, trained.curves, final)
+        rows = training.rows(settings, trained.curves, final, trained.steps)
         panels = training.panels(settings, trained.curves, _first_period(found))
     each = [_of_network(problem, conditions, results, marks) for results in found]
     rows += over([more_rows for more_rows, _ in each], "networks")

@@ -13,20 +13,35 @@ from antisgd.study.stages.period import Recording
 __all__ = ["TITLES", "panels", "rows"]
 
 TITLES = {"without_replacement": "without replacement", "with_replacement": "with replacement"}
+_STEPS = (
+    "first seed, with its own state and keys; all else is of the loss that is measured, at the "
+    "state that training left, whose recorded noise comes from the sampling alone"
+)
 _WORDS = {"train": "training", "test": "test"}
 
 
-def rows(settings: Training, curves: Mapping[str, np.ndarray], final: Mapping[str, float]) -> Rows:
+def rows(
+    settings: Training,
+    curves: Mapping[str, np.ndarray],
+    final: Mapping[str, float],
+    steps: Mapping[str, np.ndarray] | None = None,
+) -> Rows:
     """Every metric after training, the best test accuracy, and with several seeds Sec. 7.
 
     Args:
         settings: of the training.
         curves: name → values after every epoch, [networks, epochs].
         final: metrics of the first network over all examples, by the names of the curves.
+        steps: what a training loss of its own told, name → means over the steps of each epoch,
+            [networks, epochs].
     """
     if not settings.epochs:
         return []
-    made = []
+    made = [
+        row(name, "beyond", f"{name.partition('_')[2]} of the training loss, mean over the steps "
+            "of the last epoch", values[0, -1], note=_STEPS)
+        for name, values in (steps or {}).items()
+    ]  # fmt: skip
     for name, value in final.items():
         part, _, metric = name.partition("_")
         quantity = f"{_WORDS[part]} {metric} after training"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from antisgd import devices, lanczos, results
+from antisgd import devices, lanczos, results, sources
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import record, table
@@ -169,13 +169,17 @@ def numbers(problem: Problem, settings: Settings, needed: Work, folder: Path) ->
 def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Bytes]:
     """Bytes that the parts of a run hold at their largest."""
     d, k = problem.dimension, needed.directions
-    data = [leaf.nbytes for leaf in jax.tree.leaves((problem.train, problem.test))]
-    copied = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.train))
+    data = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.test))
+    if sources.streamed(problem.train):
+        # A piece that is computed with, and one that is read.
+        data += 2 * sources.CHUNK_BYTES
+    else:
+        data += 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(problem.train))
     # Devices with a memory of their own hold their part of it each.
     parts = 1 if devices.memory() is None else devices.count()
     networks = -(-settings.networks // parts)
     # Weights, velocity, gradient and update of every network.
-    items = {"examples": Bytes(sum(data) + copied, 0), "networks": Bytes(16 * networks * d, 0)}
+    items = {"examples": Bytes(data, 0), "networks": Bytes(16 * networks * d, 0)}
     if needed.solves:
         solve = lanczos.memory_plan(d, needed.pairs, memory=settings.basis_limit)
         held = (solve.basis_bytes + solve.vectors_bytes) // parts

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from antisgd import data, devices, results
+from antisgd import data, devices, results, sources
 from antisgd.study.optimiser import described
 from antisgd.study.preflight import plan, timing
 from antisgd.study.problem import Problem
@@ -45,16 +45,8 @@ def opened(
     """
     settings.check()
     problem.check()
-    if problem.num_examples < settings.batch_size:
-        raise ValueError(
-            f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
-            "training examples"
-        )
-    if problem.num_examples == settings.batch_size:
-        raise ValueError(
-            f"--batch_size={settings.batch_size} is all of the training examples: every batch is "
-            "the same, and there is no noise; give a smaller one"
-        )
+    _refuse_batch_size(problem, settings)
+    _refuse_what_is_not_read(problem, settings)
     needed = plan.work(settings, place) if work is None else work
     plan.refuse(problem, settings, needed, place.folder)
     if place.plan:
@@ -66,14 +58,48 @@ def opened(
         if problem.optimizer is not None:
             values["optimizer"] = described(problem.optimizer, settings.learning_rate)
         results.open_run(place.folder, values, overwrite=place.overwrite, may_grow=may_grow)
-        examples = (problem.train,) if problem.test is None else (problem.train, problem.test)
-        fingerprint = data.fingerprint(examples)
+        train, test = sources.identity(problem.train), problem.test
+        fingerprint = data.fingerprint((train,) if test is None else (train, test))
         if devices.told(lambda: fingerprint) != fingerprint:
             raise ValueError("the processes hold different data: give all the same --data_dir")
         results.check_fingerprint(place.folder, fingerprint)
         results.describe(place.folder, network=problem.name, data=problem.data)
         _say(problem, settings, needed, place)
         yield place.folder
+
+
+def _refuse_batch_size(problem: Problem, settings: Settings) -> None:
+    """Raises a ValueError for batches that are no parts of the training examples."""
+    if problem.num_examples < settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is larger than the {problem.num_examples} "
+            "training examples"
+        )
+    if problem.num_examples == settings.batch_size:
+        raise ValueError(
+            f"--batch_size={settings.batch_size} is all of the training examples: every batch is "
+            "the same, and there is no noise; give a smaller one"
+        )
+
+
+def _refuse_what_is_not_read(problem: Problem, settings: Settings) -> None:
+    """What needs all examples on the device, where they are read piece by piece.
+
+    Raises:
+        ValueError: full gradients at every step, or several devices.
+    """
+    if not sources.streamed(problem.train):
+        return
+    if settings.exact and "analysis" in settings.stages and settings.analysis_seeds:
+        raise ValueError(
+            "--full_gradient=exact takes all examples at every step, and they are read from disk: "
+            "use --full_gradient=quadratic, or give arrays in memory that fit the device"
+        )
+    if devices.mesh() is not None:
+        raise ValueError(
+            f"examples that are read from disk run on one device, not {devices.count()}: give "
+            "arrays in memory that fit, or start with one device"
+        )
 
 
 def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, trajectory
+from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, sources, trajectory
 from antisgd.study.preflight import plan
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -102,18 +102,22 @@ def _timed_step(problem: Problem, settings: Settings) -> tuple[float, float]:
     make = problem.optimizer or partial(heavy_ball.heavy_ball, momentum=settings.momentum)
     optimizer = make(settings.learning_rate)
     keys = jax.random.split(jax.random.key(settings.seed), settings.networks)
-    states = ensemble.init(problem.init, optimizer, keys)
+    states = ensemble.init(problem.init, optimizer, keys, problem.init_state)
     count = min(problem.num_examples, TIMED_STEPS * settings.batch_size)
     schedule = sampling.without_replacement(jax.random.key(0), 0, count, settings.batch_size)
 
     @jax.jit
     def run(states, schedule, examples):
         def one(state):
-            return heavy_ball.run_schedule(problem.loss, optimizer, state, schedule, examples)
+            return heavy_ball.run_schedule(
+                problem.trained_loss, optimizer, state, schedule, examples, key=jax.random.key(0)
+            )
 
         return jax.vmap(one)(states)
 
-    arguments = (states, schedule, problem.train)
+    on_disk = sources.streamed(problem.train)
+    examples = sources.first(problem.train, count) if on_disk else problem.train
+    arguments = (states, schedule, examples)
     first, again = _seconds(lambda: run(*arguments)), _seconds(lambda: run(*arguments))
     return again / len(schedule.indices), max(0.0, first - again)
 
@@ -126,10 +130,11 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> t
         MemoryError: what a block of products holds in between exceeds the memory.
     """
     count = min(problem.num_examples, 2 * settings.microbatch_size)
-    few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
-    params = problem.init(jax.random.key(settings.seed))
+    few = sources.first(problem.train, count)
+    key = jax.random.key(settings.seed)
+    params, loss = problem.init(key), problem.frozen(problem.state_at(key)).loss
     matvec: Any = hessian.hessian_vector_product(
-        problem.loss, params, few, microbatch_size=settings.microbatch_size
+        loss, params, few, microbatch_size=settings.microbatch_size
     )
     size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size
     block = jax.random.normal(jax.random.key(0), (size, problem.dimension))

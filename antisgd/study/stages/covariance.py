@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from antisgd import devices, results, trajectory
+from antisgd import devices, results, streaming
 from antisgd.study.conditions import conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -98,7 +98,7 @@ def _gradients(
     problem: Problem, settings: Settings, params: Any, directions: np.ndarray
 ) -> np.ndarray:
     mesh = devices.mesh()
-    gradients = trajectory.example_gradients(
+    gradients = streaming.example_gradients(
         problem.loss,
         params,
         problem.train,

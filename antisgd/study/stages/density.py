@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from antisgd import devices, hessian, lanczos, results
+from antisgd import devices, lanczos, results, streaming
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 
@@ -21,12 +21,10 @@ def density(
     """The density of all eigenvalues at θ_K = params, kept in the folder's density.npz."""
     path = folder / "density.npz"
     if not results.exists(path):
-        matvec = hessian.hessian_vector_product(
-            problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
-        )
+        operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
         found = lanczos.spectral_density(
-            matvec, problem.dimension, key=jax.random.key(settings.seed), num_probes=PROBES,
-            num_steps=NODES, mesh=devices.mesh(),
+            **operator, dimension=problem.dimension, key=jax.random.key(settings.seed),
+            num_probes=PROBES, num_steps=NODES, mesh=devices.mesh(),
         )  # fmt: skip
         results.write_arrays(path, **found._asdict())
     return lanczos.SpectralDensity(**results.read_arrays(path))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import hessian, objective, renormalisation, theory, trajectory
+from antisgd import objective, renormalisation, sources, streaming, theory, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.covariance import MOST_GRADIENTS
@@ -69,8 +69,8 @@ def noise_at(
     return C[:k], float(C[k:].mean() / np.mean(np.sum(rows.astype(np.float64) ** 2, axis=1)))
 
 
-def _gradients(problem: Problem, microbatch_size: int, params: Any, rows: jax.Array) -> jax.Array:
-    return trajectory.example_gradients(
+def _gradients(problem: Problem, microbatch_size: int, params: Any, rows: jax.Array) -> Any:
+    return streaming.example_gradients(
         problem.loss, params, problem.train, rows,
         microbatch_size=min(microbatch_size, MOST_GRADIENTS),
     )  # fmt: skip
@@ -135,13 +135,13 @@ def _ratios(one: Drawing, centre: jax.Array, offset: jax.Array) -> list[np.ndarr
 
 
 def _product_at(one: Drawing, theta: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    matvec = hessian.hessian_vector_product(
-        one.problem.loss, one.restore(theta), one.problem.train,
-        microbatch_size=one.microbatch_size,
-    )  # fmt: skip
+    operator = streaming.products(
+        one.problem.loss, one.restore(theta), one.problem.train, one.microbatch_size
+    )
+    multiply = operator.get("product") or partial(_images, operator.get("matvec"))
 
     def product(rows: jax.Array) -> jax.Array:
-        blocks = [_images(matvec, rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
+        blocks = [multiply(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
         return jnp.concatenate(blocks)
 
     return product
@@ -166,4 +166,13 @@ def _slope(one: Drawing) -> Callable[[jax.Array], np.ndarray]:
         )
         return trajectory.project(vectors, ravel_pytree(gradient)[0][None])[0]
 
-    return lambda theta: np.asarray(slope(theta, one.problem.train, one.vectors), np.float64)
+    def of_all(theta: jax.Array) -> np.ndarray:
+        if not sources.streamed(one.problem.train):
+            return np.asarray(slope(theta, one.problem.train, one.vectors), np.float64)
+        gradient = streaming.full_gradient(
+            one.problem.loss, one.restore(theta), one.problem.train, one.microbatch_size
+        )
+        found = trajectory.project(one.vectors, ravel_pytree(gradient)[0][None])[0]
+        return np.asarray(found, np.float64)
+
+    return of_all

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, devices, display, hessian, lanczos, results
+from antisgd import data, devices, display, lanczos, results, streaming
 from antisgd.study import interruption
-from antisgd.study.divergence import stability
+from antisgd.study.divergence import Optimizer, edge, stability
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.solve_checkpoint import Checkpoint
@@ -66,13 +66,11 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
     vectors = folder / "eigenvectors.npy"
     if results.exists(path) and results.exists(vectors):
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
-            return load(folder, settings)
-    matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
-    )
+            return load(folder, settings, problem.optimizer)
+    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
     checkpoint = Checkpoint(folder / "checkpoints")
     with interruption.postponed() as asked:
-        found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
+        found = _solve(operator, problem, settings, checkpoint, asked)
         checkpoint.write(found.state)
     results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
@@ -84,33 +82,39 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
         vectors_fingerprint=data.fingerprint(results.read_array(vectors)),
         **{name: value for name, value in certificate.items() if value is not None},
     )
-    return load(folder, settings)
+    return load(folder, settings, problem.optimizer)
 
 
 def _solve(
-    matvec: Any,
-    dimension: int,
+    operator: dict[str, Any],
+    problem: Problem,
     settings: Settings,
     checkpoint: Checkpoint,
     asked: Callable[[], bool],
 ) -> lanczos.Eigenpairs:
     try:
         return lanczos.leading_eigenpairs(
-            matvec,
-            dimension,
-            settings.eigenpairs,
+            dimension=problem.dimension,
+            k=settings.eigenpairs,
+            **operator,
             key=jax.random.key(settings.seed),
-            state=checkpoint.read(dimension),
+            state=checkpoint.read(problem.dimension),
             callback=_Watch(checkpoint, asked),
             memory=settings.basis_limit,
             mesh=devices.mesh(),
         )
     except FloatingPointError as error:
-        raise FloatingPointError(f"{error}; {stability(settings.epochs, settings)}") from error
+        words = stability(settings.epochs, settings, problem.optimizer)
+        raise FloatingPointError(f"{error}; {words}") from error
 
 
-def load(folder: Path, settings: Settings) -> Curvature:
+def load(folder: Path, settings: Settings, optimizer: Optimizer = None) -> Curvature:
     """The eigenpairs of a network's folder, as many of them as are asked for.
+
+    Args:
+        folder: of the network.
+        settings: how many pairs, and what they are stable under.
+        optimizer: that of the problem; None for heavy ball.
 
     Raises:
         ValueError: eigenvectors other than those written.
@@ -132,10 +136,10 @@ def load(folder: Path, settings: Settings) -> Curvature:
     if not curvature.converged.all():
         _log.warning("%d eigenpairs are not converged", np.sum(~curvature.converged))
     largest = curvature.values[0]
-    if largest * settings.final_learning_rate >= 2 * (1 + settings.momentum):
+    if largest >= edge(settings.epochs, settings, optimizer):
         raise FloatingPointError(
             f"the largest curvature at the end of training is {largest:.3g}: "
-            f"{stability(settings.epochs, settings)}"
+            f"{stability(settings.epochs, settings, optimizer)}"
         )
     return curvature
 

@@ -132,7 +132,7 @@ def _predicted(
     scheme: str,
     checkpoint: Path,
 ) -> Prediction:
-    conditions = conditions_of(problem.num_examples, settings)
+    conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     law, edge = conditions.noise_law(scheme), 2 * (1 + conditions.momentum)
     along, beyond = C
     rated = conditions.learning_rate * eigenvalues

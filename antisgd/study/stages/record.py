@@ -21,6 +21,8 @@ from antisgd import (
     objective,
     results,
     sampling,
+    sources,
+    streaming,
     trajectory,
 )
 from antisgd.study import interruption
@@ -184,7 +186,7 @@ def _check_finite(period: Period, losses: np.ndarray, step: int) -> None:
     networks = [(period.seed, settings)]
     check_finite(
         losses, settings.epochs + epoch, period.steps_per_epoch, networks, first=place,
-        heavy_ball=period.problem.optimizer is None,
+        optimizer=period.problem.optimizer,
     )  # fmt: skip
 
 
@@ -219,8 +221,16 @@ def _anchor(period: Period) -> Any:
         gradient = _full_gradient(problem.loss, settings.microbatch_size, examples, params)
         return trajectory.project(directions, gradient[None], devices.mesh())[0]
 
+    def of_all(params):
+        if not sources.streamed(problem.train):
+            return projected(params, problem.train, period.directions)
+        gradient = streaming.full_gradient(
+            problem.loss, params, problem.train, settings.microbatch_size
+        )
+        return trajectory.project(period.directions, ravel_pytree(gradient)[0][None])[0]
+
     def anchor(params):
-        gradient = projected(params, problem.train, period.directions)
+        gradient = of_all(params)
         curves = evaluate(jax.tree.map(lambda leaf: leaf[None], params))[0]
         return np.asarray(gradient), curves
 
@@ -230,7 +240,8 @@ def _anchor(period: Period) -> Any:
 def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainState]:
     """Builds the function that runs and records one epoch of the period, numbered from 1."""
     problem, settings = period.problem, period.settings
-    draw, M, size = _drawn(period), period.steps_per_epoch, chunk_steps(settings)
+    draw, M, most = _drawn(period), period.steps_per_epoch, chunk_steps(settings)
+    size = sources.steps_at_once(problem.train, settings.batch_size, most)
     run_chunk = trajectory.make_recorder(_advance(problem, settings), devices.mesh())
     swept = train.hyperparameters(settings)
     checkpoint = period.folder / "checkpoint_within.npz"
@@ -242,10 +253,11 @@ def _record_epoch(period: Period) -> Callable[[Any, int, Any], heavy_ball.TrainS
         if within:
             state = devices.whole(jax.tree.map(jnp.asarray, held), devices.mesh())
         saved = time.monotonic()
-        for row in range(int(done) if within else rows, rows + M, size):
-            here = slice(row - rows, row - rows + size)
-            chunk = jax.tree.map(lambda leaf, here=here: leaf[here], schedule)
-            state, projected = run_chunk(state, chunk, problem.train, period.directions, *swept)
+        places = range(int(done) if within else rows, rows + M, size)
+        heres = [slice(row - rows, row - rows + size) for row in places]
+        chunks = [jax.tree.map(lambda leaf, here=here: leaf[here], schedule) for here in heres]
+        for row, (examples, chunk) in zip(places, sources.fed(problem.train, chunks), strict=True):
+            state, projected = run_chunk(state, chunk, examples, period.directions, *swept)
             _check_finite(period, np.asarray(projected.losses)[None], row)
             keep(period.files, projected, row)
             stop = asked()

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from antisgd import devices, display, ensemble, heavy_ball, results, sampling
+from antisgd import devices, display, ensemble, heavy_ball, results, sampling, sources, streaming
 from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
@@ -27,13 +27,19 @@ CHECKPOINT_SECONDS = 30.0
 # Without --curve_examples: all 50,000 pictures after every epoch would cost a third of the epoch.
 # The final metrics are taken over all of them.
 CURVE_EXAMPLES = 10_000
+# Examples that metrics are taken of at a time, where they are read piece by piece.
+EVALUATED = 1000
 
 
 class Trained(NamedTuple):
-    """Networks after training, all leaves [networks, …], and their curves [networks, epochs]."""
+    """Networks after training, all leaves [networks, …], and their curves [networks, epochs].
+
+    `steps` are means over the steps of each epoch, "loss" and aux of a training loss of its own.
+    """
 
     states: heavy_ball.TrainState
     curves: dict[str, np.ndarray]
+    steps: dict[str, np.ndarray] | None = None
 
 
 def hyperparameters(settings: Training) -> tuple[np.float32, np.float32]:
@@ -92,19 +98,29 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
         jnp.tile(k, copies) for k in ensemble.network_keys(shared.seed, shared.seeds)
     )
     optimizer = optimizer_at(shared, 0, *hyperparameters(shared), problem.optimizer)
-    states = ensemble.init(problem.init, optimizer, init_keys)
-    curves = np.full((len(init_keys), shared.epochs, len(problem.curve_names)), np.nan)
-    states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
+    states = ensemble.init(problem.init, optimizer, init_keys, problem.init_state)
+    told = np.full((len(init_keys), shared.epochs), np.nan)
+    kept: dict[str, np.ndarray] = {
+        "curves": np.full((*told.shape, len(problem.curve_names)), np.nan)
+    }
+    kept |= {f"step_{name}": told.copy() for name in problem.step_names}
+    states, kept, done = results.read_checkpoint(checkpoint, (states, kept, 0))
     if int(done) < shared.epochs:
-        start = (states, curves, int(done))
-        states, curves = _run_epochs(problem, varied, stream_keys, start, checkpoint)
+        start = (states, kept, int(done))
+        states = _run_epochs(problem, varied, stream_keys, start, checkpoint)
+    curves = kept.pop("curves")
     named = {name: curves[..., i] for i, name in enumerate(problem.curve_names)}
-    return Trained(jax.tree.map(jnp.asarray, states), named)
+    return Trained(jax.tree.map(jnp.asarray, states), named, kept)
 
 
 def write(path: Path, trained: Trained, settings: Settings) -> None:
-    """Writes weights [networks, d], curves and learning rates of the seeds of each scheme."""
+    """Writes weights [networks, d], curves and learning rates of the seeds of each scheme.
+
+    With a training loss of its own also the leaves of its state as state_NAME, and step_NAME.
+    """
     schemes, epochs = len(settings.trained_schemes), np.arange(settings.epochs)
+    leaves, _ = jax.tree.flatten_with_path(trained.states.loss_state)
+    state = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     results.write_arrays(
         path,
         params=jax.vmap(lambda p: ravel_pytree(p)[0])(trained.states.params),
@@ -112,13 +128,15 @@ def write(path: Path, trained: Trained, settings: Settings) -> None:
         seed=np.tile(np.arange(settings.seeds), schemes),
         learning_rate=settings.learning_rate * settings.learning_rate_decay**epochs,
         **trained.curves,
+        **{f"state_{name}": leaf for name, leaf in state.items()},
+        **(trained.steps or {}),
     )
 
 
 def _run_epochs(
     problem: Problem, varied: Sequence[Settings], keys: jax.Array, start: Any, checkpoint: Path
-) -> tuple[heavy_ball.TrainState, np.ndarray]:
-    states, curves, done = start
+) -> heavy_ball.TrainState:
+    states, kept, done = start
     epochs, networks = varied[0].epochs, _networks(varied)
     run_epoch, evaluate = _make_epoch(problem, varied[0]), evaluators(problem, varied[0])
     swept = np.array([hyperparameters(one) for _, one in networks])
@@ -129,22 +147,33 @@ def _run_epochs(
     bar = display.progress_bar("training", "epoch", epochs, done, shown=devices.first())
     with interruption.postponed() as asked, bar:
         for epoch in range(done, epochs):
-            states, losses = run_epoch(states, keys, epoch, examples, *swept)
-            curves[:, epoch] = evaluate(states.params)[: len(keys)]
+            states, told = run_epoch(states, keys, epoch, examples, *swept)
+            losses = _keep(kept, told, epoch)
+            kept["curves"][:, epoch] = evaluate(states.params, states.loss_state)[: len(keys)]
             # The last update shows in the loss after it.
-            followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
-            own = problem.optimizer is None
-            check_finite(followed, epoch, steps, networks, heavy_ball=own)
-            words = _in_words(problem.curve_names, curves[0, epoch])
+            followed = np.concatenate([losses, kept["curves"][:, epoch, :1]], axis=1)
+            check_finite(followed, epoch, steps, networks, optimizer=problem.optimizer)
+            words = _in_words(problem.curve_names, kept["curves"][0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
             ending = epoch == epochs - 1 or asked()
             if ending or devices.anywhere(time.monotonic() - saved > CHECKPOINT_SECONDS):
-                results.write_checkpoint(checkpoint, (_alone(states, keys), curves, epoch + 1))
+                results.write_checkpoint(checkpoint, (_alone(states, keys), kept, epoch + 1))
                 saved = time.monotonic()
             if ending:
                 break
-    return _alone(states, keys), curves
+    return _alone(states, keys)
+
+
+def _keep(kept: dict[str, np.ndarray], told: Any, epoch: int) -> np.ndarray:
+    """The losses of an epoch's steps, [networks, steps]; of a training loss of its own the means of
+    what it told are kept."""
+    if len(kept) == 1:
+        return np.asarray(told)
+    losses, aux = told
+    for name, values in {"loss": losses, **aux}.items():
+        kept[f"step_{name}"][:, epoch] = np.mean(np.asarray(values), axis=1, dtype=np.float64)
+    return np.asarray(losses)
 
 
 def _alone(states: heavy_ball.TrainState, keys: jax.Array) -> heavy_ball.TrainState:
@@ -161,7 +190,8 @@ def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
 def _make_epoch(problem: Problem, settings: Settings) -> Callable[..., Any]:
     schemes = [getattr(sampling, name) for name in settings.trained_schemes]
     optimizer = partial(optimizer_at, settings, make=problem.optimizer)
-    return ensemble.make_epoch(problem.loss, optimizer, schemes, settings.batch_size)
+    make = streaming if sources.streamed(problem.train) else ensemble
+    return make.make_epoch(problem.trained_loss, optimizer, schemes, settings.batch_size)
 
 
 def _in_words(names: Sequence[str], values: np.ndarray) -> str:
@@ -170,27 +200,27 @@ def _in_words(names: Sequence[str], values: np.ndarray) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in shown.items())
 
 
-def evaluators(problem: Problem, settings: Training) -> Callable[[Any], np.ndarray]:
-    """Jitted params [networks, …] → the values of all curves, [networks, curves]."""
+def evaluators(problem: Problem, settings: Training) -> Callable[..., np.ndarray]:
+    """Jitted (params, state of the loss) [networks, …] → all curves, [networks, curves]."""
     count = settings.curve_examples or CURVE_EXAMPLES
-    few = [jax.tree.map(lambda a: a[:count], part) for part in problem.parts.values()]
+    few = [sources.first(part, count) for part in problem.parts.values()]
     few = ensemble.on_all_devices(few)
 
-    def one(params, parts):
-        measured = [problem.evaluate(params, part) for part in parts]
+    def one(network, parts):
+        params, state = network
+        measured = [problem.frozen(state).evaluate(params, part) for part in parts]
         return jnp.stack([value for each in measured for value in each.values()])
 
     evaluate = ensemble.each_network(one)
-    return lambda params: devices.fetched(evaluate(params, few))
+    return lambda params, state=None: devices.fetched(evaluate((params, state), few))
 
 
 def final_metrics(problem: Problem, params: Any) -> dict[str, float]:
     """Every metric over all examples of its set, under the name of its curve."""
-    evaluate = jax.jit(problem.evaluate)
     return {
-        f"{name}_{metric}": float(value)
+        f"{name}_{metric}": value
         for name, part in problem.parts.items()
-        for metric, value in evaluate(params, part).items()
+        for metric, value in streaming.mean(problem.evaluate, params, part, EVALUATED).items()
     }
 
 

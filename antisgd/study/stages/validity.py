@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import hessian, results
+from antisgd import results, streaming
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -86,10 +86,11 @@ def path_curvature(
 def _curvatures(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
 ) -> list[np.ndarray]:
-    matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
-    )
-    return [np.asarray(_rayleigh(matvec, vector)) for vector in vectors]
+    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
+    if "product" in operator:
+        images = np.asarray(operator["product"](vectors))
+        return list(np.einsum("nd,nd->n", vectors, images, dtype=np.float64))
+    return [np.asarray(_rayleigh(operator["matvec"], vector)) for vector in vectors]
 
 
 @jax.jit

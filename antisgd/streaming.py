@@ -1,0 +1,198 @@
+"""Sums and steps over examples that are read piece by piece (`sources`).
+
+Sums are those of `hessian`, `objective` and `trajectory` over examples that lie on the device, to
+rounding; steps are the same steps.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from antisgd import (
+    averaging,
+    devices,
+    ensemble,
+    heavy_ball,
+    hessian,
+    objective,
+    sampling,
+    sources,
+    trajectory,
+)
+from antisgd import weights as division
+
+__all__ = [
+    "example_gradients", "full_gradient", "hessian_product", "make_epoch", "mean", "products",
+]  # fmt: skip
+
+
+def hessian_product(
+    loss: Any, params: Any, examples: Any, *, microbatch_size: int
+) -> Callable[[Any], jax.Array]:
+    """The map of a block of rows V [b, d] → V H, H the Hessian of the loss over all examples.
+
+    One pass over the examples a block, summed with compensation; for `product=` of
+    `lanczos.leading_eigenpairs`. Not traceable by JAX.
+
+    Args:
+        loss: `loss(params, examples, weights)`, as for `hessian.hessian_vector_product`.
+        params: θ.
+        examples: a `sources.Source`, or a pytree of arrays [N, …], memory-mapped or not.
+        microbatch_size: examples at a time.
+
+    Raises:
+        ValueError: a loss that is no weighted mean, no examples, or several devices.
+    """
+    added = _prepared(loss, params, examples, _product)
+
+    def product(block: Any) -> jax.Array:
+        return added(microbatch_size, jnp.asarray(block))
+
+    return product
+
+
+def products(loss: Any, params: Any, examples: Any, microbatch_size: int) -> dict[str, Any]:
+    """The Hessian as `lanczos` takes it: a matvec, or the product of examples that are read."""
+    read = sources.streamed(examples)
+    make = hessian_product if read else hessian.hessian_vector_product
+    found = make(loss, params, examples, microbatch_size=microbatch_size)
+    return {"product" if read else "matvec": found}
+
+
+def full_gradient(loss: Any, params: Any, examples: Any, microbatch_size: int) -> Any:
+    """∇L(θ) over all examples, summed with compensation; a pytree like params.
+
+    Args and errors as for `hessian_product`.
+    """
+    return _prepared(loss, params, examples, _gradient)(microbatch_size, None)
+
+
+def example_gradients(
+    loss: Any,
+    params: Any,
+    examples: Any,
+    directions: Any,
+    *,
+    microbatch_size: int,
+    mesh: Any = None,
+) -> np.ndarray | jax.Array:
+    """`trajectory.example_gradients`, [N, k], of examples wherever they lie."""
+    project = partial(trajectory.example_gradients, microbatch_size=microbatch_size, mesh=mesh)
+    if not sources.streamed(examples):
+        return project(loss, params, examples, directions)
+    parts = sources.microbatches(examples, microbatch_size)
+    return np.concatenate([np.asarray(project(loss, params, one, directions)) for one in parts])
+
+
+def mean(
+    measure: Callable[[Any, Any], dict[str, jax.Array]], params: Any, examples: Any, size: int
+) -> dict[str, float]:
+    """Means by name over all examples, of means over so many at a time.
+
+    Args:
+        measure: (params, examples) → means over them by name.
+        params: weights.
+        examples: wherever they lie; those on the device are measured at once.
+        size: examples at a time.
+    """
+    measured = jax.jit(measure)
+    if not sources.streamed(examples):
+        return {name: float(value) for name, value in measured(params, examples).items()}
+    total: dict[str, float] = {}
+    for batch in sources.microbatches(examples, size):
+        share = sources.count(batch) / sources.count(examples)
+        for name, value in measured(params, batch).items():
+            total[name] = total.get(name, 0.0) + share * float(value)
+    return total
+
+
+def make_epoch(
+    loss: heavy_ball.Loss | heavy_ball.Stepwise,
+    optimizer_at: Callable[..., Any],
+    schemes: Sequence[ensemble.Scheme],
+    batch_size: int,
+) -> Callable[..., tuple[heavy_ball.TrainState, Any]]:
+    """`ensemble.make_epoch` for examples that are read: the same steps, piece after piece.
+
+    The schedules are drawn as there, so that each minibatch is the one that it would be there.
+    """
+
+    @partial(jax.jit, static_argnums=2)
+    def draw(keys: jax.Array, epoch: Any, num_examples: int) -> sampling.Schedule:
+        return ensemble.schedules(schemes, keys, epoch, num_examples, batch_size)
+
+    @jax.jit
+    def run(states, keys, epoch, examples, schedules, *swept):
+        def train(network):
+            state, key, own, schedule, swept = network
+            optimizer = optimizer_at(epoch, *swept)
+            return heavy_ball.run_schedule(loss, optimizer, state, schedule, own, key=key)
+
+        return jax.vmap(train)((states, keys, examples, schedules, swept))
+
+    def run_epoch(states, keys, epoch, examples, *swept):
+        if epoch == 0 and not isinstance(loss, heavy_ball.Stepwise):
+            first = jax.tree.map(lambda leaf: leaf[0], states.params)
+            averaging.refuse_other_than_mean(loss, first, sources.sample(examples))
+        drawn = jax.device_get(draw(keys, epoch, sources.count(examples)))
+        own = ensemble.step_keys(keys) if isinstance(loss, heavy_ball.Stepwise) else None
+        networks, M, places = drawn.indices.shape
+        size, told = sources.steps_at_once(examples, networks * places, M), []
+        pieces = [jax.tree.map(lambda a, i=i: a[:, i : i + size], drawn) for i in range(0, M, size)]
+        for part, schedule in sources.fed(examples, pieces):
+            states, of_part = run(states, own, epoch, part, schedule, *swept)
+            told.append(jax.device_get(of_part))
+        return states, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *told)
+
+    return run_epoch
+
+
+def _prepared(
+    loss: Any, params: Any, examples: Any, term: Callable[..., Any]
+) -> Callable[[int, Any], Any]:
+    """(examples at a time, block) → the compensated sum of the term over all examples."""
+    if devices.mesh() is not None:
+        raise ValueError(
+            f"examples that are read run on one device, not {devices.count()}: give arrays that "
+            "fit, or start with one device"
+        )
+    averaging.refuse_other_than_mean(loss, params, sources.sample(examples))
+    loss, (chosen, rest, join) = averaging.hashable(loss), division.divide(params)
+
+    def over_all(size: int, block: Any) -> Any:
+        carry = None
+        for batch in sources.microbatches(examples, size):
+            share = np.float32(sources.count(batch) / sources.count(examples))
+            found = term(loss, join, (chosen, rest), batch, block)
+            carry = jax.block_until_ready(_added(carry, found, share))
+        return carry[0]  # type: ignore[index]
+
+    return over_all
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _product(loss: Any, join: division.Join, point: Any, batch: Any, block: jax.Array) -> Any:
+    size = sources.count(batch)
+    matvec = hessian.hessian_vector_product(loss, join(*point), batch, microbatch_size=size)
+    return jax.vmap(matvec)(block)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradient(loss: Any, join: division.Join, point: Any, batch: Any, block: None) -> Any:
+    return objective.full_gradient(loss, join(*point), batch, sources.count(batch))
+
+
+@jax.jit
+def _added(carry: Any, found: Any, share: jax.Array) -> Any:
+    """Kahan's sum: the error does not grow with the number of microbatches."""
+    if carry is None:
+        zero = jax.tree.map(jnp.zeros_like, found)
+        carry = zero, zero
+    total, lost = carry
+    terms = jax.tree.map(lambda x, less: share.astype(x.dtype) * x - less, found, lost)
+    raised = jax.tree.map(jnp.add, total, terms)
+    return raised, jax.tree.map(lambda r, t, term: (r - t) - term, raised, total, terms)
