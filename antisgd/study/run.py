@@ -16,6 +16,7 @@ from antisgd.study.findings.rows import Panels, Rows, table
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import (
+    cohorts,
     covariance,
     density,
     discard,
@@ -84,7 +85,7 @@ def run(
         KeyboardInterrupt: stopped, after a checkpoint.
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
-    grown = ("eigenpairs", "analysis_seeds", "analysis_epochs")
+    grown = ("seeds", "eigenpairs", "analysis_seeds", "analysis_epochs")
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -133,8 +134,12 @@ def measure(
 
 
 def _trained(problem: Problem, settings: Settings, folder: Path) -> train.Trained:
-    if "train" not in settings.stages and not results.exists(folder / "training.npz"):
-        raise ValueError(f"{folder} holds no trained network: add train to --stages")
+    held = cohorts.finished(folder)
+    if "train" not in settings.stages and held < settings.networks:
+        words = (
+            f"{held} of the {settings.networks} trained networks" if held else "no trained network"
+        )
+        raise ValueError(f"{folder} holds {words}: add train to --stages")
     return train.train(problem, settings, folder)
 
 

@@ -17,6 +17,7 @@ from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings, Training
+from antisgd.study.stages.cohorts import Cohort, cohorts, in_order, whole
 
 __all__ = [
     "Trained", "evaluators", "hyperparameters", "learning_rate_at", "network", "optimizer_at",
@@ -68,9 +69,13 @@ def optimizer_at(
 
 
 def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
-    """Trains all networks of a run folder, or goes on there; writes training.npz."""
-    checkpoint = folder / "checkpoints" / "training.npz"
-    trained = train_networks(problem, [settings], checkpoint)
+    """Trains the networks that a run folder lacks, or goes on there; writes training.npz."""
+    begun = cohorts(settings, folder / "checkpoints" / "training.npz")
+    parts = [(one, _trained(problem, [settings], one, path)) for one, path in begun]
+    trained = parts[0][1]
+    if len(parts) > 1:
+        states, curves = in_order(settings, parts)
+        trained = Trained(jax.tree.map(jnp.asarray, states), curves)
     write(folder / "training.npz", trained, settings)
     return trained
 
@@ -86,10 +91,16 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
-    shared = varied[0]
-    copies = len(shared.trained_schemes) * len(varied)
+    return _trained(problem, varied, whole(varied[0]), checkpoint)
+
+
+def _trained(
+    problem: Problem, varied: Sequence[Settings], cohort: Cohort, checkpoint: Path
+) -> Trained:
+    shared, seeds = varied[0], cohort.seeds
     init_keys, stream_keys = (
-        jnp.tile(k, copies) for k in ensemble.network_keys(shared.seed, shared.seeds)
+        jnp.tile(k[seeds.start :], len(cohort.schemes) * len(varied))
+        for k in ensemble.network_keys(shared.seed, seeds.stop)
     )
     optimizer = optimizer_at(shared, 0, *hyperparameters(shared), problem.optimizer)
     states = ensemble.init(problem.init, optimizer, init_keys)
@@ -97,7 +108,7 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
     if int(done) < shared.epochs:
         start = (states, curves, int(done))
-        states, curves = _run_epochs(problem, varied, stream_keys, start, checkpoint)
+        states, curves = _run_epochs(problem, varied, cohort, stream_keys, start, checkpoint)
     named = {name: curves[..., i] for i, name in enumerate(problem.curve_names)}
     return Trained(jax.tree.map(jnp.asarray, states), named)
 
@@ -116,11 +127,16 @@ def write(path: Path, trained: Trained, settings: Settings) -> None:
 
 
 def _run_epochs(
-    problem: Problem, varied: Sequence[Settings], keys: jax.Array, start: Any, checkpoint: Path
+    problem: Problem,
+    varied: Sequence[Settings],
+    cohort: Cohort,
+    keys: jax.Array,
+    start: Any,
+    checkpoint: Path,
 ) -> tuple[heavy_ball.TrainState, np.ndarray]:
     states, curves, done = start
-    epochs, networks = varied[0].epochs, _networks(varied)
-    run_epoch, evaluate = _make_epoch(problem, varied[0]), evaluators(problem, varied[0])
+    epochs, networks = varied[0].epochs, _networks(varied, cohort)
+    run_epoch, evaluate = _make_epoch(problem, varied[0], cohort), evaluators(problem, varied[0])
     swept = np.array([hyperparameters(one) for _, one in networks])
     dealt = jax.tree.map(jnp.asarray, states), tuple(jnp.asarray(swept).T)
     states, swept = ensemble.over_devices(dealt)
@@ -152,14 +168,13 @@ def _alone(states: heavy_ball.TrainState, keys: jax.Array) -> heavy_ball.TrainSt
     return jax.tree.map(lambda leaf: devices.fetched(leaf)[: len(keys)], states)
 
 
-def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
+def _networks(varied: Sequence[Settings], cohort: Cohort) -> list[tuple[int, Settings]]:
     """Seed and settings of each network, in their order."""
-    schemes, seeds = len(varied[0].trained_schemes), varied[0].seeds
-    return [(seed, one) for one in varied for seed in range(seeds)] * schemes
+    return [(seed, one) for one in varied for seed in cohort.seeds] * len(cohort.schemes)
 
 
-def _make_epoch(problem: Problem, settings: Settings) -> Callable[..., Any]:
-    schemes = [getattr(sampling, name) for name in settings.trained_schemes]
+def _make_epoch(problem: Problem, settings: Settings, cohort: Cohort) -> Callable[..., Any]:
+    schemes = [getattr(sampling, name) for name in cohort.schemes]
     optimizer = partial(optimizer_at, settings, make=problem.optimizer)
     return ensemble.make_epoch(problem.loss, optimizer, schemes, settings.batch_size)
 
