@@ -163,7 +163,7 @@ def test_the_plan_goes_by_the_table_of_stages(stage, tmp_path):
     assert without.solves == (stage.name != "eigenpairs")
     assert without.records == 2 * (stage.name != "analysis")
     held = tmp_path / stage.file.replace("*", "without_replacement")
-    results.write_arrays(held, values=np.ones(K), steps=np.arange(21))
+    results.write_arrays(held, values=np.ones(K), steps=np.arange(21), params=np.zeros((1, 2)))
     assert stage.done(tmp_path)
     left = work(tmp_path)
     assert everything.products - left.products == stage.products
