@@ -42,7 +42,14 @@ def first_state(P: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=3)
-def propagate(a, beta, chain, num_steps, first, begin=0):
+def propagate(
+    a: jax.Array,
+    beta: float | jax.Array,
+    chain: EpochChain,
+    num_steps: int,
+    first: jax.Array,
+    begin: int | jax.Array = 0,
+) -> tuple[jax.Array, jax.Array]:
     """Covariance [k, 6, 6] after T steps, and Σ_k of E x_k², E v_k², E θ_k² (k = 1 … T).
 
     The window has had `begin` steps before, which end with an epoch.
