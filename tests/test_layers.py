@@ -78,6 +78,7 @@ LAYERS = (
     {"conditions", "divergence"},
     {"stages"},
     {"findings", "preflight", "report"},
+    {"outcome"},
     {"run"},
     {"__init__", "cli"},
     {"__main__"},

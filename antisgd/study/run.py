@@ -1,7 +1,6 @@
 """A study from its problem to its report: the stages in their order, then what they found."""
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, devices, heavy_ball, plotting, results
-from antisgd.study import findings, preflight, report
+from antisgd import data, devices, heavy_ball, results
+from antisgd.study import findings, outcome, preflight, report
 from antisgd.study.conditions import conditions_of
-from antisgd.study.findings.rows import Panels, Rows, table
+from antisgd.study.findings.rows import Panels, Rows
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import (
@@ -30,8 +29,6 @@ from antisgd.study.stages.period import Recording
 from antisgd.study.stages.table import STAGES, Stage
 
 __all__ = ["Presentation", "measure", "run"]
-
-_log = logging.getLogger(__name__)
 
 
 class Presentation(NamedTuple):
@@ -164,7 +161,10 @@ def _analysed(
     def shown() -> None:
         marks = presentation.marks
         rows, panels = findings.of_study(problem, settings, trained, final, found, marks)
-        _write(folder, problem.data, presentation, *presentation.present(rows, panels))
+        outcome.write(
+            folder, *presentation.present(rows, panels), shown=problem.data,
+            captions=presentation.captions, headlines=presentation.headlines,
+        )  # fmt: skip
 
     devices.alone(shown)
 
@@ -280,20 +280,3 @@ _COMPUTE = {
     "density": _density,
     "predict": _predicted,
 }
-
-
-def _write(
-    folder: Path, shown: str, presentation: Presentation, rows: Rows, panels: Panels
-) -> None:
-    for name, panel in panels.items():
-        if shown:
-            plotting.label_source(panel, shown)
-        results.write_figure(folder / "figures" / name, panel)
-    results.write_json(folder / "summary.json", rows)
-    page = report.render(folder, presentation.captions, presentation.headlines)
-    results.write_text(folder / "report.html", page)
-    for row in rows:
-        _log.info("%s: %s", row["id"], row["here"])
-    large = [row for row in rows if row["id"] in presentation.headlines]
-    print(table(large))
-    print(f"figures, all {len(rows)} rows (summary.json) and report.html are in {folder}")
