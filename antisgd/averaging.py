@@ -51,7 +51,7 @@ def refuse_other_than_mean(loss: Loss, params: Any, examples: Any) -> None:
         _judge(np.asarray(values, np.float64), float(jnp.finfo(values.dtype).eps))
 
 
-def hashable(function: Callable) -> Callable:
+def hashable(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, or one that calls it: a callable of arrays has no hash to be found by."""
     try:
         hash(function)
@@ -61,7 +61,7 @@ def hashable(function: Callable) -> Callable:
 
 
 @lru_cache(maxsize=32)
-def composed(predict: Callable, output_loss: Callable) -> Loss:
+def composed(predict: Callable[..., Any], output_loss: Callable[..., Any]) -> Loss:
     """The loss of a network's outputs as a loss of its weights; the same one each time."""
     return lambda params, examples, weights: output_loss(
         predict(params, examples), examples, weights
@@ -69,7 +69,7 @@ def composed(predict: Callable, output_loss: Callable) -> Loss:
 
 
 @lru_cache(maxsize=32)
-def _tried(loss: Loss, join: weights.Join) -> Callable:
+def _tried(loss: Loss, join: weights.Join) -> Callable[..., Any]:
     """Losses [shifts, 4]: of all, of either half twice, of all weighted for the first half."""
 
     def tried(chosen: Any, rest: Any, sample: Any) -> jax.Array:

@@ -127,7 +127,12 @@ def ravel_subset(params: Any, only: Only | None = None) -> tuple[Array, Callable
 
 
 def _product_over_data(
-    static: tuple, params: Any, examples: Any, microbatch_size: int, only: Only | None, weights: Any
+    static: tuple[Any, ...],
+    params: Any,
+    examples: Any,
+    microbatch_size: int,
+    only: Only | None,
+    weights: Any,
 ) -> Matvec:
     chosen, rest, join = division.divide(params, only)
     point = division.widened(chosen), rest
@@ -162,7 +167,7 @@ def _raveled(join: division.Join, point: Any) -> tuple[Array, Callable[[Array], 
 
 
 @lru_cache(maxsize=32)
-def _sum_over_microbatches(product: Callable, *static) -> Callable:
+def _sum_over_microbatches(product: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     """One compiled program for all θ and data of the same shapes, whoever asks for it."""
     product = partial(product, *static)
 

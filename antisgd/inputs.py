@@ -105,7 +105,7 @@ def random_key(key: Any) -> jax.Array:
         ValueError: anything else, such as an integer.
     """
     dtype = getattr(key, "dtype", None)
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return key
     if dtype == np.uint32 and key.shape in {(2,), (4,)}:
         return jax.random.wrap_key_data(key, impl="threefry2x32" if key.shape == (2,) else "rbg")

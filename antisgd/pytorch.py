@@ -93,7 +93,7 @@ def _torch() -> Any:
     return torch
 
 
-def _on_host(function: Callable, like: Any, *arguments: Any) -> Any:
+def _on_host(function: Callable[..., Any], like: Any, *arguments: Any) -> Any:
     """function of tensors, called with these arrays; what it returns is shaped like `like`."""
     torch = _torch()
 

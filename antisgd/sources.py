@@ -170,7 +170,7 @@ def _gathered(examples: Any, schedule: Any) -> tuple[Any, Any]:
 def _ahead(reads: Iterable[Callable[[], _Read]]) -> Iterator[_Read]:
     """What the calls give, in their order, each made by a thread while the last is in use."""
     with ThreadPoolExecutor(1) as thread:
-        waiting: Future | None = None
+        waiting: Future[Any] | None = None
         for read in reads:
             begun = thread.submit(read)
             if waiting is not None:

@@ -168,7 +168,7 @@ def _example_gradients(
 
 def flat_record(
     full_gradient: Callable[[Any], jax.Array] | None = None, *, with_updates: bool = True
-) -> Callable[[Any, Any, Any, Any], tuple]:
+) -> Callable[[Any, Any, Any, Any], tuple[Any, ...]]:
     """Builds the record function that hands gradients and updates on as flat vectors.
 
     Args:
@@ -210,7 +210,7 @@ def make_recorder(
             state, (*vectors, losses) = advance(state, schedule, examples, *swept)
         projected = (project(directions, x, mesh) if x.shape[1] else x for x in vectors)
         state, losses = devices.on(mesh, devices.WHOLE, (state, losses))
-        return state, Projections(*projected, losses)
+        return state, Projections._make((*projected, losses))
 
     return record
 

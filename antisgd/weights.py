@@ -47,7 +47,7 @@ class Join:
 class _Static:
     """A leaf that is no array, such as a text or a function: compared by value where it can be."""
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Any) -> None:
         self.value = value
         try:
             self.mark = hash(value)
@@ -68,7 +68,7 @@ def names(params: Any) -> list[str]:
     return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
-def divide(params: Any, only: Only | None = None) -> tuple[tuple, tuple, Join]:
+def divide(params: Any, only: Only | None = None) -> tuple[tuple[Any, ...], tuple[Any, ...], Join]:
     """Cuts a pytree into the weights chosen, the other arrays, and what puts them together again.
 
     Args:
@@ -142,7 +142,7 @@ def _wide(leaf: Any) -> Any:
     return jnp.asarray(leaf, jnp.float32) if narrow else leaf
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -166,7 +166,7 @@ def _is_statistic(node: Any) -> bool:
     return any(kind.__name__ in _STATISTICS for kind in type(node).__mro__)
 
 
-def _is_number(path: tuple, leaf: Any) -> bool:
+def _is_number(path: tuple[Any, ...], leaf: Any) -> bool:
     if isinstance(leaf, complex) or _of_kind(leaf, jnp.complexfloating):
         raise ValueError(
             f"the leaf {_name(path)!r} is complex: give its real and imaginary parts as two leaves"

@@ -9,6 +9,19 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Files that take longest: the processes of a run begin with them, so that at its end none works
+# through a long one alone.
+LONGEST = (
+    "stages", "howto", "processes", "study", "readme", "audit", "devices", "interruptions",
+    "lanczos", "hessian", "convolution", "lanczos_failures", "package", "sweep", "models",
+    "ensemble", "objective", "long_numerics", "inputs", "plan", "theory", "trajectory", "lenet",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):

@@ -5,6 +5,7 @@ Heavy libraries, files, flags and devices have one place each.
 
 import ast
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,7 @@ LAYERS = (
     {"conditions", "divergence"},
     {"stages"},
     {"findings", "preflight", "report"},
+    {"outcome"},
     {"run"},
     {"__init__", "cli"},
     {"__main__"},
@@ -262,3 +264,17 @@ def test_modules_and_functions_are_short(path):
             docstring = ast.get_docstring(node, clean=False) or ""
             length = node.end_lineno - node.lineno + 1 - (docstring.count("\n") + 1)
             assert length <= 40, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=by_path)
+def test_functions_that_others_call_have_all_their_types(path):
+    """Arguments and result; private and inner functions have them where they tell something."""
+    body = ast.parse(path.read_text()).body
+    inside = [node.body for node in body if isinstance(node, ast.ClassDef)]
+    for node in chain(body, *inside):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        given = node.args
+        known = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        bare = [a.arg for a in known if a and a.annotation is None and a.arg not in ("self", "cls")]
+        assert node.returns is not None and not bare, (node.name, bare)

@@ -133,9 +133,8 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     rest = {"compilation": 4 * 3.0 + 2 * 5.0, "figures": timing.FIGURES_SECONDS}
     assert rest.items() <= times.items()
     assert "min, compilation 22 s, figures 20 s)" in timing.text(times)
-    for name in (
-        "training.npz", "validity_with_replacement.npz", "density.npz", "prediction_x.npz",
-    ):  # fmt: skip
+    results.write_arrays(tmp_path / "training.npz", params=np.zeros((1, 2)))
+    for name in ("validity_with_replacement.npz", "density.npz", "prediction_x.npz"):
         results.write_arrays(tmp_path / name)
     anchors = {"steps": np.arange(21)}
     results.write_arrays(tmp_path / "trajectory_with_replacement" / "anchors.npz", **anchors)
@@ -164,7 +163,7 @@ def test_the_plan_goes_by_the_table_of_stages(stage, tmp_path):
     assert without.solves == (stage.name != "eigenpairs")
     assert without.records == 2 * (stage.name != "analysis")
     held = tmp_path / stage.file.replace("*", "without_replacement")
-    results.write_arrays(held, values=np.ones(K), steps=np.arange(21))
+    results.write_arrays(held, values=np.ones(K), steps=np.arange(21), params=np.zeros((1, 2)))
     assert stage.done(tmp_path)
     left = work(tmp_path)
     assert everything.products - left.products == stage.products

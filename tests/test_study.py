@@ -1,7 +1,6 @@
 """A study of anybody's network: from weights, without a test set, two in a process, a command."""
 
 import dataclasses
-import importlib
 import json
 import os
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from antisgd import results, study
-from antisgd.study import report
+from antisgd.study import outcome, report
 from antisgd.study.findings.rows import row
 from antisgd.study.run import Presentation
 from antisgd.study.stages import train
@@ -287,13 +286,13 @@ def test_your_own_problem_from_a_shell(tmp_path):
 
 def test_the_log_has_the_large_rows_and_says_where_the_others_are(tmp_path, capsys, monkeypatch):
     """A run of 127 rows used to print all of them, 16 KB of a log."""
-    # The package has a function of the module's name.
-    pipeline = importlib.import_module("antisgd.study.run")
     monkeypatch.setattr(report, "render", lambda *_: "")
     names = ["regime_ratio", *(f"other_{i}" for i in range(126))]
     rows = [row(name, "Fig. 2", f"quantity {name}", 1.5) for name in names]
-    pipeline._write(tmp_path, "", pipeline.Presentation(), rows, {})
+    outcome.write(tmp_path, rows, {})
     log = capsys.readouterr().out
     assert "quantity regime_ratio" in log and "other_" not in log
     assert f"all 127 rows (summary.json) and report.html are in {tmp_path}" in log
     assert len(results.read_json(tmp_path / "summary.json")) == 127
+    outcome.write(tmp_path, rows[1:3], {})
+    assert "quantity other_0" in capsys.readouterr().out, "none is large: all are shown"

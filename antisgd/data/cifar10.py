@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -189,10 +189,10 @@ def _unpickled(content: bytes, where: Path) -> tuple[np.ndarray, np.ndarray]:
 class _Captured:
     """Stands for numpy's arrays and dtypes: keeps what a pickle says of one and runs nothing."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
@@ -206,7 +206,7 @@ class _BytesOnly(pickle.Unpickler):
         ("numpy", "dtype"),
     }
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.admitted:
             raise ValueError(f"it asks for {module}.{name}, only arrays and bytes are admitted")
         return _Captured

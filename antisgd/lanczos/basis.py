@@ -30,7 +30,7 @@ _SEGMENT, _LEAST_ROWS = 2**24, 64
 _product = partial(jnp.matmul, precision="highest")
 
 
-def empty(dimension: int, dtype, mesh: Mesh | None = None) -> Basis:
+def empty(dimension: int, dtype: Any, mesh: Mesh | None = None) -> Basis:
     """A basis of one zero segment [rows, d], over a mesh by columns."""
     shape = segment_rows(dimension, mesh), devices.filled(dimension, mesh)
     return (_zeros(shape, dtype, mesh),)

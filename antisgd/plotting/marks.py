@@ -49,7 +49,7 @@ def mark_y(axis: Axes, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def points(axis: Axes, x, y, colour: str, hollow: np.ndarray | None = None) -> None:
+def points(axis: Axes, x: Any, y: Any, colour: str, hollow: np.ndarray | None = None) -> None:
     """Measured values, smaller and paler the more there are.
 
     Args:
@@ -87,7 +87,7 @@ def name_region(axis: Axes) -> None:
     entry(axis, "ends of the fitted region", GREY, "none", **_BARS | {"markersize": 6})
 
 
-def crosses(axis: Axes, x, y, unconverged: np.ndarray | None) -> None:
+def crosses(axis: Axes, x: Any, y: Any, unconverged: np.ndarray | None) -> None:
     """Crosses over the points of eigenpairs that are not converged, named if there are any."""
     if unconverged is None or not np.any(unconverged):
         return

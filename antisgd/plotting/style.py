@@ -29,7 +29,7 @@ COLUMN, PAGE = 3.4, 6.9
 # The line that names the data: its letters in points, how many make an inch, inches of its height.
 SOURCE_SIZE, SOURCE_CHARACTERS, SOURCE_HEIGHT = 5.5, 21, 0.1
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -68,7 +68,9 @@ def styled(build: Callable[..., Figure]) -> Callable[..., Figure]:
     return made
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any):
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
     """A figure of so many inches and its panels, Axes [rows, columns]."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)

@@ -170,11 +170,11 @@ def _define(values: flags.FlagValues, defaults: Sequence[Any]) -> list[str]:
     return [field.name for field, _ in fields]
 
 
-def _fields(options: Any) -> tuple[dataclasses.Field, ...]:
+def _fields(options: Any) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(one for one in dataclasses.fields(options) if "words" in one.metadata)
 
 
-def _define_one(values: flags.FlagValues, field: dataclasses.Field, default: Any) -> None:
+def _define_one(values: flags.FlagValues, field: dataclasses.Field[Any], default: Any) -> None:
     known = field.metadata
     kind, choices = known.get("kind", type(field.default)), known.get("choices")
     given = {"name": field.name, "help": known["words"], "flag_values": values}
@@ -205,7 +205,7 @@ def _instances(values: flags.FlagValues, defaults: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _value(field: dataclasses.Field, given: Any) -> Any:
+def _value(field: dataclasses.Field[Any], given: Any) -> Any:
     """A flag's value as the field has it: lists as tuples, of numbers where it says so."""
     if field.metadata.get("kind", type(field.default)) is not tuple:
         return given

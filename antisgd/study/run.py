@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from antisgd import data, devices, heavy_ball, plotting, results
-from antisgd.study import findings, preflight, report
+from antisgd import data, devices, heavy_ball, results
+from antisgd.study import findings, outcome, preflight, report
 from antisgd.study.conditions import conditions_of
-from antisgd.study.findings.rows import Panels, Rows, table
+from antisgd.study.findings.rows import Panels, Rows
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import (
+    cohorts,
     covariance,
     density,
     discard,
@@ -30,8 +30,6 @@ from antisgd.study.stages.period import Recording, folder_of
 from antisgd.study.stages.table import STAGES, Stage
 
 __all__ = ["Presentation", "measure", "run"]
-
-_log = logging.getLogger(__name__)
 
 
 class Presentation(NamedTuple):
@@ -85,7 +83,7 @@ def run(
         KeyboardInterrupt: stopped, after a checkpoint.
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
-    grown = ("eigenpairs", "analysis_seeds", "analysis_periods", "analysis_epochs")
+    grown = ("seeds", "eigenpairs", "analysis_seeds", "analysis_periods", "analysis_epochs")
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -136,8 +134,12 @@ def measure(
 
 
 def _trained(problem: Problem, settings: Settings, folder: Path) -> train.Trained:
-    if "train" not in settings.stages and not results.exists(folder / "training.npz"):
-        raise ValueError(f"{folder} holds no trained network: add train to --stages")
+    held = cohorts.finished(folder)
+    if "train" not in settings.stages and held < settings.networks:
+        words = (
+            f"{held} of the {settings.networks} trained networks" if held else "no trained network"
+        )
+        raise ValueError(f"{folder} holds {words}: add train to --stages")
     return train.train(problem, settings, folder)
 
 
@@ -163,7 +165,10 @@ def _analysed(
     def shown() -> None:
         marks = presentation.marks
         rows, panels = findings.of_study(problem, settings, trained, final, found, marks)
-        _write(folder, problem.data, presentation, *presentation.present(rows, panels))
+        outcome.write(
+            folder, *presentation.present(rows, panels), shown=problem.data,
+            captions=presentation.captions, headlines=presentation.headlines,
+        )  # fmt: skip
 
     devices.alone(shown)
 
@@ -282,20 +287,3 @@ _COMPUTE = {
     "density": _density,
     "predict": _predicted,
 }
-
-
-def _write(
-    folder: Path, shown: str, presentation: Presentation, rows: Rows, panels: Panels
-) -> None:
-    for name, panel in panels.items():
-        if shown:
-            plotting.label_source(panel, shown)
-        results.write_figure(folder / "figures" / name, panel)
-    results.write_json(folder / "summary.json", rows)
-    page = report.render(folder, presentation.captions, presentation.headlines)
-    results.write_text(folder / "report.html", page)
-    for row in rows:
-        _log.info("%s: %s", row["id"], row["here"])
-    large = [row for row in rows if row["id"] in presentation.headlines]
-    print(table(large))
-    print(f"figures, all {len(rows)} rows (summary.json) and report.html are in {folder}")

@@ -174,7 +174,7 @@ def state_names(state: Any) -> list[str]:
 
 def _refuse_noise(state: Any, name: str) -> None:
     keyed = any(
-        jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+        jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
         or (leaf.dtype == jnp.uint32 and leaf.ndim)
         for leaf in jax.tree.leaves(state)
         if hasattr(leaf, "dtype")
@@ -197,7 +197,7 @@ def _update(optimizer: Any, gradient: Any, state: Any, theta: Any, name: str) ->
         ) from error
 
 
-def _is_number(path: tuple, leaf: jax.Array) -> bool:
+def _is_number(path: tuple[Any, ...], leaf: jax.Array) -> bool:
     """Whether a leaf of the state moves with the gradients: hyper-parameters kept there do not."""
     kept = {"hyperparams", "hyperparams_states"}
     constant = any(getattr(key, "name", None) in kept for key in path)

@@ -164,7 +164,7 @@ def _propagate(lam, rates, beta, law: EpochChain, begin):
 
 @jax.jit
 def _scan(lam, rates, beta, law, phases, begin):
-    chain = EpochChain(*(part[phases] for part in map(jnp.asarray, law)))
+    chain = jax.tree.map(lambda part: jnp.asarray(part)[phases], law)
 
     def step(covariance, now):
         eta, (pull, keep, weight, innovation) = now

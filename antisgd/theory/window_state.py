@@ -43,7 +43,14 @@ def first_state(P: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=3)
-def propagate(a, beta, chain, num_steps, first, begin=0):
+def propagate(
+    a: jax.Array,
+    beta: float | jax.Array,
+    chain: EpochChain,
+    num_steps: int,
+    first: jax.Array,
+    begin: int | jax.Array = 0,
+) -> tuple[jax.Array, jax.Array]:
     """`stepped` for heavy ball, covariances [k, 6, 6].
 
     The window has had `begin` steps before, which end with an epoch.
@@ -90,7 +97,7 @@ def _square_of_weight(covariance: jax.Array) -> jax.Array:
 
 
 def _transition(
-    a: jax.Array, beta: float, pull: jax.Array, keep: jax.Array, k: jax.Array
+    a: jax.Array, beta: float | jax.Array, pull: jax.Array, keep: jax.Array, k: jax.Array
 ) -> jax.Array:
     """One step of the state, the noise being −pull·c plus an innovation."""
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)

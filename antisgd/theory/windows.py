@@ -196,7 +196,9 @@ def _aligned(
         return removed(final, squares, num_steps, drift)
 
 
-def removed(final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str):
+def removed(
+    final: np.ndarray, squares: np.ndarray, num_steps: int, drift: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Expected sample variances of weight and velocity from the moments of a window."""
     T, P = num_steps, num_steps + 1
     xx, xs, xt = final[:, X, X], final[:, X, SUM], final[:, X, MOMENT]

@@ -27,6 +27,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from antisgd import data, heavy_ball, models, objective, sampling
+from experiments.benchmarks import kept
 from experiments.benchmarks.eigensolvers import (
     BLOCK_SIZE,
     SOLVERS,
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=30, help="of training before")
     parser.add_argument("--solvers", default=",".join(SOLVERS), help="which, with commas")
+    kept.flag(parser)
     options = parser.parse_args()
     problem = _in_process(train, options.pictures, options.epochs)
     ratios = _product_ratio(problem)
@@ -76,6 +78,8 @@ def main() -> None:
             rows[name] = _in_process(_measure, name, problem, k, budget)
             print(_line(rows[name], _reference(rows)), flush=True)
         ratios.update(_ratios(rows, k))
+    if options.keep:
+        kept.keep("eigenpairs", ratios)
     print(json.dumps(ratios))
 
 

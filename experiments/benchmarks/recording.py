@@ -18,6 +18,7 @@ import numpy as np
 
 from antisgd import data, heavy_ball, models, objective, sampling, trajectory
 from antisgd.study.stages.record import CHUNK_STEPS
+from experiments.benchmarks import kept
 from experiments.benchmarks.training import BATCH_SIZE, LEARNING_RATE, MOMENTUM, take_turns
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--directions", type=int, default=500)
     parser.add_argument("--turns", type=int, default=10)
+    kept.flag(parser)
     arguments = parser.parse_args()
     print(
         f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
@@ -34,7 +36,10 @@ def main() -> None:
     for name, seconds in times.items():
         print(f"{name:12s} {1e3 * np.median(seconds):7.2f} ms a step")
     ratio = float(np.median(times["recording"] / times["plain"]))
-    print(json.dumps({"P6": round(ratio, 3)}))
+    found = {"P6": round(ratio, 3)}
+    if arguments.keep:
+        kept.keep("recording", found)
+    print(json.dumps(found))
 
 
 def contenders(directions: int) -> dict:

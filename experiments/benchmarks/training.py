@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from antisgd import data, ensemble, heavy_ball, models, objective, sampling
-from experiments.benchmarks import torch_training
+from experiments.benchmarks import kept, torch_training
 
 BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 50, 5e-3, 0.9, 1e-4
 NUM_EXAMPLES = 2000
@@ -57,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--turns", type=int, default=10, help="timings of each contender")
     parser.add_argument("--epoch_pictures", type=int, default=50_000, help="0: no whole epoch")
+    kept.flag(parser)
     parser.add_argument("--devices", type=int, default=os.cpu_count(), help="of a CPU")
     arguments = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", arguments.devices)
@@ -85,7 +86,10 @@ def main() -> None:
     report(times, peak_gflops())
     if arguments.epoch_pictures:
         whole_epoch(arguments.epoch_pictures, np.median(times["antisgd, one network"]))
-    print(json.dumps(ratios(times)))
+    found = ratios(times)
+    if arguments.keep:
+        kept.keep("training", found)
+    print(json.dumps(found))
 
 
 def our_steps(

@@ -1,6 +1,7 @@
 """The autocorrelation of the gradient noise (Fig. 1, 6)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def rows(conditions: Conditions, one: Analysis, recorded: Recording, scheme: str
     return made
 
 
-def _band_row(conditions: Conditions, one: Analysis, scheme: str, figure: str) -> dict:
+def _band_row(conditions: Conditions, one: Analysis, scheme: str, figure: str) -> dict[str, Any]:
     """How many lags lie in the band that the figure shows, about the law instead of about zero."""
     steps = conditions.epochs * conditions.steps_per_epoch
     band = 2 * statistics.independent_noise_band(steps, one.directions, one.lags[-1])[one.lags]

@@ -52,14 +52,18 @@ def row(
     }
 
 
-def mean_row(identifier: str, paper_item: str, quantity: str, values: np.ndarray, **more: Any):
+def mean_row(
+    identifier: str, paper_item: str, quantity: str, values: np.ndarray, **more: Any
+) -> dict[str, Any]:
     """A row with the mean of independent values and its standard error."""
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else None
     return row(identifier, paper_item, quantity, values.mean(), error, n=values.size, **more)
 
 
-def median_row(identifier: str, paper_item: str, quantity: str, values: np.ndarray):
+def median_row(
+    identifier: str, paper_item: str, quantity: str, values: np.ndarray
+) -> dict[str, Any]:
     """Median over directions; its error is 1.25 standard errors of a mean of equal quartiles."""
     low, high = np.percentile(values, [25, 75])
     error = 1.2533 * (high - low) / 1.349 / np.sqrt(values.size)

@@ -10,7 +10,7 @@ import jax
 from antisgd import devices, lanczos, results, sources
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
-from antisgd.study.stages import record, table
+from antisgd.study.stages import cohorts, record, table
 from antisgd.study.stages.period import folder_of, kept_epochs
 
 __all__ = [
@@ -26,7 +26,7 @@ class Work(NamedTuple):
         pairs: eigenpairs of each network that is analysed, 0 for none.
         directions: recorded in each period.
         periods: of analysis, over all networks and regimes.
-        train: trainings of all seeds still to be done.
+        train: trainings of all networks still to be done, a part of one where some are trained.
         solves: eigen-solves still to be done.
         records: periods still to be recorded.
         products: Hessian products besides, still to be taken.
@@ -36,7 +36,7 @@ class Work(NamedTuple):
     pairs: int
     directions: int
     periods: int
-    train: int
+    train: float
     solves: int
     records: int
     products: int
@@ -70,7 +70,7 @@ def work(settings: Settings, place: Place) -> Work:
         pairs=pairs,
         directions=pairs * record_too,
         periods=len(periods) * record_too,
-        train=int("train" in settings.stages and place.missing(place.folder / "training.npz")),
+        train=("train" in settings.stages) * _untrained(settings, place),
         solves=solves,
         records=record_too * unrecorded,
         products=sum(
@@ -80,6 +80,12 @@ def work(settings: Settings, place: Place) -> Work:
             for one in places
         ),
     )
+
+
+def _untrained(settings: Settings, place: Place) -> float:
+    """The share of the networks that are still to be trained."""
+    held = 0 if place.overwrite else cohorts.finished(place.folder)
+    return max(0.0, 1 - held / settings.networks)
 
 
 def _unsolved(path: Path, settings: Settings, place: Place) -> bool:

@@ -5,6 +5,7 @@ Importing the package loads none of them.
 
 __all__ = [
     "analysis",
+    "cohorts",
     "covariance",
     "density",
     "discard",

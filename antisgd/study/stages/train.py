@@ -17,6 +17,7 @@ from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings, Training
+from antisgd.study.stages.cohorts import Cohort, cohorts, in_order, whole
 
 __all__ = [
     "Trained", "evaluators", "hyperparameters", "learning_rate_at", "network", "optimizer_at",
@@ -74,9 +75,13 @@ def optimizer_at(
 
 
 def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
-    """Trains all networks of a run folder, or goes on there; writes training.npz."""
-    checkpoint = folder / "checkpoints" / "training.npz"
-    trained = train_networks(problem, [settings], checkpoint)
+    """Trains the networks that a run folder lacks, or goes on there; writes training.npz."""
+    begun = cohorts(settings, folder / "checkpoints" / "training.npz")
+    parts = [(one, _trained(problem, [settings], one, path)) for one, path in begun]
+    trained = parts[0][1]
+    if len(parts) > 1:
+        states, *told = in_order(settings, parts)
+        trained = Trained(jax.tree.map(jnp.asarray, states), *told)
     write(folder / "training.npz", trained, settings)
     return trained
 
@@ -92,10 +97,16 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
-    shared = varied[0]
-    copies = len(shared.trained_schemes) * len(varied)
+    return _trained(problem, varied, whole(varied[0]), checkpoint)
+
+
+def _trained(
+    problem: Problem, varied: Sequence[Settings], cohort: Cohort, checkpoint: Path
+) -> Trained:
+    shared, seeds = varied[0], cohort.seeds
     init_keys, stream_keys = (
-        jnp.tile(k, copies) for k in ensemble.network_keys(shared.seed, shared.seeds)
+        jnp.tile(k[seeds.start :], len(cohort.schemes) * len(varied))
+        for k in ensemble.network_keys(shared.seed, seeds.stop)
     )
     optimizer = optimizer_at(shared, 0, *hyperparameters(shared), problem.optimizer)
     states = ensemble.init(problem.init, optimizer, init_keys, problem.init_state)
@@ -107,7 +118,7 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     states, kept, done = results.read_checkpoint(checkpoint, (states, kept, 0))
     if int(done) < shared.epochs:
         start = (states, kept, int(done))
-        states = _run_epochs(problem, varied, stream_keys, start, checkpoint)
+        states = _run_epochs(problem, varied, cohort, stream_keys, start, checkpoint)
     curves = kept.pop("curves")
     named = {name: curves[..., i] for i, name in enumerate(problem.curve_names)}
     return Trained(jax.tree.map(jnp.asarray, states), named, kept)
@@ -134,11 +145,16 @@ def write(path: Path, trained: Trained, settings: Settings) -> None:
 
 
 def _run_epochs(
-    problem: Problem, varied: Sequence[Settings], keys: jax.Array, start: Any, checkpoint: Path
+    problem: Problem,
+    varied: Sequence[Settings],
+    cohort: Cohort,
+    keys: jax.Array,
+    start: Any,
+    checkpoint: Path,
 ) -> heavy_ball.TrainState:
     states, kept, done = start
-    epochs, networks = varied[0].epochs, _networks(varied)
-    run_epoch, evaluate = _make_epoch(problem, varied[0]), evaluators(problem, varied[0])
+    epochs, networks = varied[0].epochs, _networks(varied, cohort)
+    run_epoch, evaluate = _make_epoch(problem, varied[0], cohort), evaluators(problem, varied[0])
     swept = np.array([hyperparameters(one) for _, one in networks])
     dealt = jax.tree.map(jnp.asarray, states), tuple(jnp.asarray(swept).T)
     states, swept = ensemble.over_devices(dealt)
@@ -181,14 +197,13 @@ def _alone(states: heavy_ball.TrainState, keys: jax.Array) -> heavy_ball.TrainSt
     return jax.tree.map(lambda leaf: devices.fetched(leaf)[: len(keys)], states)
 
 
-def _networks(varied: Sequence[Settings]) -> list[tuple[int, Settings]]:
+def _networks(varied: Sequence[Settings], cohort: Cohort) -> list[tuple[int, Settings]]:
     """Seed and settings of each network, in their order."""
-    schemes, seeds = len(varied[0].trained_schemes), varied[0].seeds
-    return [(seed, one) for one in varied for seed in range(seeds)] * schemes
+    return [(seed, one) for one in varied for seed in cohort.seeds] * len(cohort.schemes)
 
 
-def _make_epoch(problem: Problem, settings: Settings) -> Callable[..., Any]:
-    schemes = [getattr(sampling, name) for name in settings.trained_schemes]
+def _make_epoch(problem: Problem, settings: Settings, cohort: Cohort) -> Callable[..., Any]:
+    schemes = [getattr(sampling, name) for name in cohort.schemes]
     optimizer = partial(optimizer_at, settings, make=problem.optimizer)
     make = streaming if sources.streamed(problem.train) else ensemble
     return make.make_epoch(problem.trained_loss, optimizer, schemes, settings.batch_size)
