@@ -100,10 +100,19 @@ def carriers(gradients: np.ndarray, leading: int = 3) -> tuple[np.ndarray, np.nd
     Raises:
         ValueError: gradients that are not finite or no matrix.
     """
-    d = np.asarray(inputs.finite("gradients", gradients, 2), np.float64)
+    g, leading = inputs.finite("gradients", gradients, 2), inputs.count("leading", leading)
+    found = [
+        _carried(np.asarray(g[:, first : first + _DIRECTIONS], np.float64), leading)
+        for first in range(0, g.shape[1], _DIRECTIONS)
+    ]
+    number, share = np.concatenate(found, axis=1)
+    return number, share
+
+
+def _carried(d: np.ndarray, leading: int) -> np.ndarray:
     squares = (d - d.mean(axis=0)) ** 2
-    largest = np.sort(squares, axis=0)[-inputs.count("leading", leading) :]
+    largest = np.sort(squares, axis=0)[-leading:]
     whole = squares.sum(axis=0)
     # A rounded mean leaves something where all gradients are equal.
     whole = np.where(whole > 1e-24 * np.sum(d**2, axis=0), whole, np.nan)
-    return whole**2 / np.sum(squares**2, axis=0), largest.sum(axis=0) / whole
+    return np.array([whole**2 / np.sum(squares**2, axis=0), largest.sum(axis=0) / whole])

@@ -109,7 +109,8 @@ def _gradients(
     return np.array(devices.fetched(gradients), np.float64)
 
 
-def _covariance(gradients: np.ndarray, batch_size: int) -> np.ndarray:
-    each = gradients - gradients.mean(axis=0)
+def _covariance(each: np.ndarray, batch_size: int) -> np.ndarray:
+    """Of the gradients [N, k], which are centred in place: another copy may not fit."""
+    each -= each.mean(axis=0)
     scale = 1 / batch_size - 1 / len(each)
     return scale * (each.T @ each) / (len(each) - 1)
