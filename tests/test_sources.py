@@ -134,20 +134,23 @@ def test_pieces_of_a_schedule_keep_its_order(examples, arrays):
 
 def test_one_piece_is_read_ahead_and_no_more(arrays):
     """While a piece is in use the next is read, and the one after that is not begun."""
-    begun, in_thread = [threading.Event() for _ in range(5)], []
+    begun, held = ([threading.Event() for _ in range(5)] for _ in range(2))
+    meanwhile = []
 
     def take(rows):
-        begun[rows[0] // 10].set()
-        in_thread.append(threading.current_thread() is not threading.main_thread())
-        return tuple(array[rows] for array in arrays)
+        number = rows[0] // 10
+        begun[number].set()
+        # Nobody waits for this read before the last piece is used.
+        meanwhile.append(number == 0 or held[number - 1].wait(10))
+        return tuple(array[rows % N] for array in arrays)
 
-    pieces = sources.microbatches(sources.Source(50, lambda rows: take(rows % N)), 10)
-    for number, _ in enumerate(pieces):
+    for number, _ in enumerate(sources.microbatches(sources.Source(50, take), 10)):
         if number < 4:
             assert begun[number + 1].wait(10)
         if number < 3:
             assert not begun[number + 2].is_set()
-    assert in_thread == [True] * 5
+        held[number].set()
+    assert meanwhile == [True] * 5
 
 
 def anonymous():
