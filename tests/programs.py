@@ -26,7 +26,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from antisgd import devices, ensemble, heavy_ball, hessian, models, objective, sampling, trajectory
-from antisgd.lanczos import basis, iteration
+from antisgd.lanczos import basis, iteration, products
 
 # What XLA has to know of an H100 (80 GB, SXM).
 H100 = """
@@ -117,7 +117,7 @@ def programs(found, size):
 
     def product(block):
         matvec = hessian.hessian_vector_product(loss, params, held, microbatch_size=microbatch)
-        return iteration._apply().lower(matvec, columns(block, d), d, mesh)
+        return products._apply().lower(matvec, columns(block, d), d, mesh)
 
     def recorder():
         def advance(state, schedule, examples):
