@@ -40,8 +40,6 @@ dnn_version_info { major: 9 minor: 10 patch: 0 }
 runtime_version { major: 12 minor: 9 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-# Bytes that a program may take of a chip.
-MEMORY = {"v5e": 15.75 * 2**30, "H100": 80e9}
 COLLECTIVES = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 # Instructions that start no kernel.
 _FREE = {
@@ -108,7 +106,8 @@ def described(lower: Callable[[], Any]) -> dict[str, Any]:
         seconds of compilation; bytes of arguments, of results that are none of these, and
         temporary ones; kernels of the longest body of a loop (of all where there is none);
         products and how many of them have precision HIGHEST; collectives by kind and the bytes
-        that they give; how many rows of its first result a device holds, of how many.
+        that a device sends in them, by rings; how many rows of its first result a device holds, of
+        how many.
     """
     start = time.perf_counter()
     lowered = lower()
@@ -117,7 +116,9 @@ def described(lower: Callable[[], Any]) -> dict[str, Any]:
     memory, code = compiled.memory_analysis(), compiled.as_text()
     text = lowered.as_text().splitlines()
     products = [line for line in text if re.search(r"dot_general|convolution\(", line)]
-    exchanged = list(_exchanged(code))
+    layout = jax.tree.leaves(compiled.output_shardings)[0]
+    first = jax.tree.leaves(lowered.out_info)[0].shape
+    exchanged = list(_exchanged(code, layout.num_devices))
     return {
         "seconds": round(seconds, 1),
         "arguments": memory.argument_size_in_bytes,
@@ -127,8 +128,8 @@ def described(lower: Callable[[], Any]) -> dict[str, Any]:
         "products": len(products),
         "highest": sum("HIGHEST" in line for line in products),
         "collectives": collections.Counter(kind for kind, _ in exchanged),
-        "exchanged": sum(size for _, size in exchanged),
-        "rows": _rows(lowered, compiled),
+        "exchanged": round(sum(size for _, size in exchanged)),
+        "rows": [layout.shard_shape(first)[0], first[0]] if first else [],
     }
 
 
@@ -160,8 +161,10 @@ def _kernels(code: str) -> int:
     return max(map(within, bodies or re.findall(r"ENTRY %?([\w.\-]+)", code)))
 
 
-def _exchanged(code: str) -> Any:
-    """Kind and bytes of the result of each collective."""
+def _exchanged(code: str, count: int) -> Any:
+    """Kind of each collective and the bytes that one of count devices sends, by rings."""
+    others = count - 1
+    shares = {"all-reduce": 2 * others / count, "reduce-scatter": others}
     for instructions in _instructions(code).values():
         for given, name, _ in instructions:
             kind = name.removesuffix("-start")
@@ -173,10 +176,5 @@ def _exchanged(code: str) -> Any:
             ]
             # What starts a gather tells of its operand before its result.
             apart = name.endswith("-start") and kind != "all-reduce"
-            yield kind, sum(sizes[len(sizes) // 2 :] if apart else sizes)
-
-
-def _rows(lowered: Any, compiled: Any) -> list[int]:
-    first = jax.tree.leaves(lowered.out_info)[0].shape
-    layout = jax.tree.leaves(compiled.output_shardings)[0]
-    return [layout.shard_shape(first)[0], first[0]] if first else []
+            size = sum(sizes[len(sizes) // 2 :] if apart else sizes)
+            yield kind, size * shares.get(kind, others / count)

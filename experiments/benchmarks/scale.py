@@ -34,15 +34,15 @@ def main() -> None:
     told = {}
     for name, lower in tqdm(programs(found).items()):
         told[name] = chips.described(lower)
-    print(f"Compiled for {len(found)} chips ({options.chips}), not run; of each device, GB:\n")
-    print("| program | arguments | beside them | given to it by others | exchanged |")
+    print(f"Compiled for {len(found)} chips ({options.chips}), not run; of each device, MB:\n")
+    print("| program | arguments | beside them | it sends | exchanged |")
     print("|---|---|---|---|---|")
     for name, one in told.items():
-        beside = (one["temporary"] + one["results"]) / 1e9
+        beside = (one["temporary"] + one["results"]) / 1e6
         kinds = ", ".join(f"{n} {kind}" for kind, n in one["collectives"].items()) or "nothing"
         print(
-            f"| {name} | {one['arguments'] / 1e9:.2f} | {beside:.2f} | "
-            f"{one['exchanged'] / 1e9:.2f} | {kinds} |"
+            f"| {name} | {one['arguments'] / 1e6:,.0f} | {beside:,.0f} | "
+            f"{one['exchanged'] / 1e6:,.3f} | {kinds} |"
         )
     d = dimension()
     plan = memory_plan(d, PAIRS)
