@@ -94,10 +94,9 @@ def pictures_from_maps(maps: Array) -> Array:
 
 def _correlated(maps: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """[c, h, w, n], [kh, kw, c, f] -> [f, H, W, n], by the road that is best on the platform."""
-    static = {"stride": stride, "padding": padding}
-    return lax.platform_dependent(
-        maps, kernel, cpu=partial(_by_patches, **static), default=partial(_by_library, **static)
-    )
+    patches = partial(_by_patches, stride=stride, padding=padding)
+    library = partial(_by_library, stride=stride, padding=padding)
+    return lax.platform_dependent(maps, kernel, cpu=patches, default=library)
 
 
 def _by_patches(maps: Array, kernel: Array, stride: int, padding: Padding) -> Array:
