@@ -134,6 +134,54 @@ def test_a_batch_of_kernels_or_tangents_is_a_loop(pool):
     np.testing.assert_allclose(together, apart, rtol=0, atol=500 * EPS32)
 
 
+ROADS = convolution._by_patches, convolution._by_library
+PADDING = ((1, 1), (1, 2))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_all_roads_give_the_same(stride):
+    """Values, gradients and curvature, of blocks of tangents and of several networks too."""
+    with jax.enable_x64(True):
+        pictures, kernel = draw((3, 7, 6, 2, 3), (3, 4), np.float64)
+        kernels, maps = np.stack([kernel, kernel - 1]), pictures.transpose(3, 1, 2, 0)
+        tangents = np.stack([np.cos(kernel), np.sin(kernel)])
+        results = []
+        for road in ROADS:
+            function = partial(road, stride=stride, padding=PADDING)
+
+            def products(kernel, tangent, maps, function=function):
+                loss = lambda x, k: jnp.sum(jnp.sin(function(x, k)))  # noqa: E731
+                moved = lambda k: jax.grad(loss, (0, 1))(jnp.cos(k).sum() * maps, k)  # noqa: E731
+                return function(maps, kernel), jax.jvp(moved, (kernel,), (tangent,))
+
+            over_tangents = jax.vmap(products, (None, 0, None))
+            results.append(
+                jax.jit(jax.vmap(over_tangents, (0, None, None)))(kernels, tangents, maps)
+            )
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        assert np.abs(b).max() > 1e-3
+        np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE64 * (1 + np.abs(b).max()))
+
+
+@pytest.mark.parametrize(
+    ("platform", "chosen", "other"),
+    [("cpu", "dot_general", "convolution("), ("tpu", "convolution(", "dot_general"),
+     ("cuda", "convolution(", "dot_general")],
+)  # fmt: skip
+def test_each_platform_takes_its_road_with_the_precision_asked_for(platform, chosen, other):
+    def gradient(maps, kernel):
+        with jax.default_matmul_precision("highest"):
+            loss = lambda x, k: jnp.sum(convolution.convolve_and_pool(x, k))  # noqa: E731
+            return jax.grad(loss, (0, 1))(maps, kernel)
+
+    traced = jax.jit(gradient).trace(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 2, 4)))
+    lines = traced.lower(lowering_platforms=(platform,)).as_text().splitlines()
+    products = [line for line in lines if chosen in line]
+    assert len(products) == 3
+    assert all("HIGHEST" in line for line in products)
+    assert not any(other in line for line in lines)
+
+
 def test_a_batch_of_pictures_is_a_loop():
     pictures, kernel = draw((6, 8, 8, 2, 3), (5, 5), np.float32)
     groups = pictures.reshape(2, 3, 8, 8, 2)
