@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from antisgd import lanczos
+from antisgd import devices, lanczos
 from antisgd.lanczos import basis, glance, goal, iteration, projection
 
 EPS = np.finfo(np.float32).eps
@@ -299,6 +299,12 @@ def test_memory_is_planned_and_too_little_is_refused():
 
 @pytest.mark.parametrize(("k", "size"), [(1, 1), (25, 1), (60, 4), (100, 4), (200, 8), (5000, 8)])
 def test_blocks_are_about_a_twentieth_of_the_pairs_and_powers_of_two(k, size):
+    assert lanczos.memory_plan(136_886, k).block_size == size
+
+
+@pytest.mark.parametrize(("k", "size"), [(1, 1), (100, 4), (200, 8), (1000, 16), (5000, 32)])
+def test_blocks_are_larger_on_accelerators(k, size, monkeypatch):
+    monkeypatch.setattr(devices, "platform", lambda: "gpu")
     assert lanczos.memory_plan(136_886, k).block_size == size
 
 

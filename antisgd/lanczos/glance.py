@@ -17,8 +17,9 @@ __all__ = ["Band", "band", "converged", "is_band", "values", "vectors"]
 
 # Basis vectors from which on a solve of the projected problem is worth avoiding.
 _MANY = 512
-# Of the pairs that converge last so many have to have before a solve is tried.
-_LAST = 8
+# The pairs that converge last, a share of all and some: they all have to have before a solve of
+# the projected problem is tried.
+_LAST, _LAST_SHARE = 8, 1 / 16
 
 
 class Band(NamedTuple):
@@ -80,8 +81,8 @@ def vectors(problem: Band, chosen: np.ndarray) -> np.ndarray:
 def converged(problem: Band, found: np.ndarray, goal: Goal, state: State) -> tuple[int, int]:
     """How many of the wanted Ritz values `found` belong to converged pairs, and of how many.
 
-    By bisection, as if the more wanted converged first. Only where the last ones have converged
-    are all said to have, which a solve of the projected problem has to confirm.
+    By bisection, as if the more wanted converged first. Where the last ones have converged all
+    are said to have, which a solve of the projected problem has to confirm.
     """
 
     def good(index: int) -> bool:
@@ -90,7 +91,8 @@ def converged(problem: Band, found: np.ndarray, goal: Goal, state: State) -> tup
         return bool((bound <= allowed(value, goal, state)).all())
 
     wanted = min(len(found), number_beyond(found, goal))
-    if all(good(index) for index in range(wanted - 1, max(-1, wanted - 1 - _LAST), -1)):
+    last = min(wanted, max(_LAST, int(_LAST_SHARE * wanted)))
+    if all(good(index) for index in range(wanted - 1, wanted - 1 - last, -1)):
         return wanted, wanted
     low, high = 0, wanted - 1
     while low < high:

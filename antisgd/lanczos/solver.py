@@ -95,8 +95,9 @@ def leading_eigenpairs(
         threshold: stop at the eigenvalues beyond this: below it for 'largest', above it for
             'smallest', nearer to zero for 'magnitude'.
         tolerance: residual relative to the eigenvalue.
-        block_size: vectors multiplied at a time; by default 1, 2, 4 or 8, about a twentieth of k.
-            Larger blocks need more products (4 % of k a tenth more) and save time for each.
+        block_size: vectors multiplied at a time; by default 1, 2, 4 or 8, about a twentieth of k,
+            on accelerators up to 32. Larger blocks need more products (4 % of k a tenth more) and
+            save time for each.
         max_products: stop here, converged or not (probe and certificate not counted).
         memory: bytes that the basis may take on the device; it is restarted when full.
         probe_products: products of the search for missed pairs, 0 for none.

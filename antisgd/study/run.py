@@ -85,6 +85,7 @@ def run(
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     grown = ("eigenpairs", "analysis_seeds", "analysis_epochs")
+    settings = preflight.sized(problem, settings, place)
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -126,6 +127,7 @@ def measure(
     start = {"measured_from": data.fingerprint(state)}
     grown = ("eigenpairs", "analysis_epochs")
     trained = train.Trained(jax.tree.map(lambda leaf: leaf[None], state), {})
+    settings = preflight.sized(problem, settings, place)
     opened = preflight.opened(problem, settings, place, may_grow=grown, config=start)
     with opened as inside:
         if inside is not None:

@@ -71,9 +71,16 @@ def opened(
         if devices.told(lambda: fingerprint) != fingerprint:
             raise ValueError("the processes hold different data: give all the same --data_dir")
         results.check_fingerprint(place.folder, fingerprint)
-        results.describe(place.folder, network=problem.name, data=problem.data)
+        _describe(problem, settings, place)
         _say(problem, settings, needed, place)
         yield place.folder
+
+
+def _describe(problem: Problem, settings: Settings, place: Place) -> None:
+    """Notes what the results are called by, and the sizes that the same command goes on with."""
+    both = {"microbatch_size": settings.microbatch_size, "block_size": settings.block_size}
+    sizes = {name: size for name, size in both.items() if size is not None}
+    results.describe(place.folder, network=problem.name, data=problem.data, sizes=sizes)
 
 
 def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:

@@ -64,7 +64,7 @@ def of_examples(
         params,
         problem.train,
         devices.columns(directions, mesh),
-        microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+        microbatch_size=min(settings.microbatch, MOST_GRADIENTS),
         mesh=mesh,
     )
     scale = 1 / settings.batch_size - 1 / problem.num_examples

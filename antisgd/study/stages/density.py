@@ -22,7 +22,7 @@ def density(
     path = folder / "density.npz"
     if not results.exists(path):
         matvec = hessian.hessian_vector_product(
-            problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+            problem.loss, params, problem.train, microbatch_size=settings.microbatch
         )
         found = lanczos.spectral_density(
             matvec, problem.dimension, key=jax.random.key(settings.seed), num_probes=PROBES,

@@ -68,7 +68,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings)
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch
     )
     checkpoint = Checkpoint(folder / "checkpoints")
     with interruption.postponed() as asked:
@@ -102,6 +102,7 @@ def _solve(
             key=jax.random.key(settings.seed),
             state=checkpoint.read(dimension),
             callback=_Watch(checkpoint, asked),
+            block_size=settings.block_size,
             memory=settings.basis_limit,
             mesh=devices.mesh(),
         )

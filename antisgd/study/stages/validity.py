@@ -87,7 +87,7 @@ def _curvatures(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
 ) -> list[np.ndarray]:
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch
     )
     return [np.asarray(_rayleigh(matvec, vector)) for vector in vectors]
 
