@@ -127,6 +127,19 @@ def test_noise_of_the_products_is_measured_and_bounds_what_is_identifiable():
     assert 0 < index < 59 and gaps[index] < pairs.certificate.noise <= gaps[:index].min()
 
 
+def test_pairs_whose_tolerance_the_noise_exceeds_are_counted():
+    matvec, _ = _operator(_spectrum())
+    pairs = lanczos.leading_eigenpairs(matvec, D, 40, key=KEY)
+    assert pairs.certificate.noise_limited == 0
+    noise = pairs.certificate.noise
+    tolerance = float(2 * noise / np.sqrt(pairs.values[10] * pairs.values[11]))
+    with warnings.catch_warnings(action="ignore"):
+        sharp = lanczos.leading_eigenpairs(
+            matvec, D, 40, key=KEY, tolerance=tolerance, state=pairs.state
+        )
+    assert sharp.certificate.noise == noise and sharp.certificate.noise_limited == 40 - 11
+
+
 def test_stops_at_a_threshold():
     values = _spectrum()
     matvec, _ = _operator(values)

@@ -19,10 +19,10 @@ OTHER = Settings(
     seed=3, seeds=2, batch_size=7, learning_rate=0.125, learning_rate_decay=0.5, momentum=0.75,
     epochs=4, sampling=("with_replacement",), curve_examples=11, eigenpairs=13, basis_memory=1.5,
     analysis_epochs=5, analysis_seeds=2, full_gradient="quadratic", stages=("train",),
-    microbatch_size=17, block_size=2,
+    microbatch_size=17, block_size=2, precision="high",
 )  # fmt: skip
 # What the numbers do not depend on.
-FREE = {"basis_memory", "stages", "microbatch_size", "block_size"}
+FREE = {"basis_memory", "stages", "microbatch_size", "block_size", "precision"}
 
 
 def test_the_example_sets_everything_but_to_its_default():
@@ -136,6 +136,7 @@ LENETS = {
     "output_dir": "runs/lenet",
     "overwrite": False,
     "plan": False,
+    "precision": "highest",
     "sampling": ("without_replacement", "with_replacement"),
     "seed": 0,
     "seeds": 1,

@@ -5,8 +5,11 @@ import json
 import re
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
+from jax.tree_util import Partial
 
+from antisgd import hessian, results
 from antisgd.study import Place, preflight
 from antisgd.study.preflight import plan, sizes
 from tests import tiny
@@ -85,6 +88,33 @@ def test_a_refusal_names_what_fits(programs, monkeypatch):
     assert named == 15
     smaller = dataclasses.replace(settings, microbatch_size=named)
     sizes.check(sizes.compiled(problem, smaller, named, 1)[0], problem, smaller, NEEDED)
+
+
+def _rounded(matvec, vector):
+    mantissa, exponent = jnp.frexp(vector)
+    return matvec(jnp.ldexp(jnp.round(mantissa * 64) / 64, exponent))
+
+
+@pytest.mark.filterwarnings("ignore:4 of 5 eigenpairs", "ignore:from index")
+def test_a_precision_whose_noise_drowns_pairs_is_refused_and_its_solve_removed(
+    tmp_path, monkeypatch
+):
+    """A CPU has no lower one: vectors rounded to 7 bits stand for it."""
+    exact = hessian.hessian_vector_product
+
+    def product(*arguments, precision, **options):
+        matvec = exact(*arguments, **options)
+        return matvec if precision == "highest" else Partial(_rounded, matvec)
+
+    monkeypatch.setattr(hessian, "hessian_vector_product", product)
+    folder, stages = tmp_path / "run", ("train", "eigenpairs")
+    with pytest.raises(ValueError, match=r"--precision=high leaves a noise of .* of the 5 eigen"):
+        tiny.run(folder, stages=stages, precision="high")
+    assert not (folder / "eigenpairs.npz").exists()
+    assert not list((folder / "checkpoints").glob("*eigenpairs*")), "noise stays in the basis"
+    tiny.run(folder, stages=stages)
+    assert results.read_arrays(folder / "eigenpairs.npz")["certificate_noise_limited"] == 0
+    assert json.loads((folder / "config.json").read_text())["precision"] == "highest"
 
 
 def test_a_folder_keeps_its_sizes_whatever_the_memory_is_then(tmp_path, monkeypatch):

@@ -246,6 +246,7 @@ def _certify(
         missed=missed,
         identifiable=certify.first_unidentifiable(values, state.noise),
         products=int(state.products),
+        noise_limited=int((goal.tolerance * np.abs(values) < 2 * state.noise).sum()),
     )
     certify.warn(certificate, wanted, wanted if goal.threshold is not None else goal.k)
     return Eigenpairs(values, vectors, residuals, converged, certificate, state)

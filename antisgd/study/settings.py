@@ -169,6 +169,14 @@ class Run:
         decides=False,
     )
 
+    precision: str = setting(
+        "highest",
+        "Of the matrix products in the Hessian products of the eigenpairs: highest, or what the "
+        "device has that is faster, such as BF16_BF16_F32_X3 or TF32_TF32_F32; refused where its "
+        "noise exceeds the tolerance of a pair.",
+        decides=False,
+    )
+
     @property
     def microbatch(self) -> int:
         """Examples at a time: as given, or as `preflight` found that they fit."""

@@ -56,7 +56,9 @@ def compiled(problem: Problem, settings: Settings, size: int, block: int) -> tup
     count = min(problem.num_examples, 2 * size * devices.count())
     few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
     params = problem.init(jax.random.key(settings.seed))
-    matvec: Any = hessian.hessian_vector_product(problem.loss, params, few, microbatch_size=size)
+    matvec: Any = hessian.hessian_vector_product(
+        problem.loss, params, few, microbatch_size=size, precision=settings.precision
+    )
     vectors = jax.random.normal(jax.random.key(0), (block, problem.dimension))
     return lanczos.lowered(matvec, vectors).compile(), (matvec, vectors), count
 

@@ -80,7 +80,10 @@ def _describe(problem: Problem, settings: Settings, place: Place) -> None:
     """Notes what the results are called by, and the sizes that the same command goes on with."""
     both = {"microbatch_size": settings.microbatch_size, "block_size": settings.block_size}
     sizes = {name: size for name, size in both.items() if size is not None}
-    results.describe(place.folder, network=problem.name, data=problem.data, sizes=sizes)
+    results.describe(
+        place.folder, network=problem.name, data=problem.data, sizes=sizes,
+        precision=settings.precision,
+    )  # fmt: skip
 
 
 def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:

@@ -61,6 +61,7 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
 
     Raises:
         FloatingPointError: a product is not finite, or SGD is not stable in the steepest direction.
+        ValueError: `--precision` is none of the device's, or too low for the pairs.
     """
     path = folder / "eigenpairs.npz"
     vectors = folder / "eigenvectors.npy"
@@ -68,11 +69,13 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings)
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch
-    )
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch,
+        precision=settings.precision,
+    )  # fmt: skip
     checkpoint = Checkpoint(folder / "checkpoints")
     with interruption.postponed() as asked:
         found = _solve(matvec, problem.dimension, settings, checkpoint, asked)
+        _refuse_noise(found, settings, checkpoint)
         checkpoint.write(found.state)
     results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
@@ -108,6 +111,20 @@ def _solve(
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{error}; {stability(settings.epochs, settings)}") from error
+
+
+def _refuse_noise(found: lanczos.Eigenpairs, settings: Settings, checkpoint: Checkpoint) -> None:
+    """What is lost at full precision is rounding and stays; a lower one must not lose more."""
+    certificate = found.certificate
+    if settings.precision == "highest" or not certificate.noise_limited:
+        return
+    checkpoint.remove()
+    raise ValueError(
+        f"--precision={settings.precision} leaves a noise of {certificate.noise:.1e} in the "
+        f"products, more than the tolerance of {certificate.noise_limited} of the "
+        f"{len(found.values)} eigenpairs allows (the last is {found.values[-1]:.1e}): the same "
+        "command with --precision=highest takes them anew"
+    )
 
 
 def load(folder: Path, settings: Settings) -> Curvature:
