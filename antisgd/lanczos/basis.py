@@ -169,7 +169,7 @@ def _strips(
     parts = [jnp.asarray(part, dtype) for part in _by_segment(coefficients, rows)]
     # Of each device its own columns.
     columns = dimension if mesh is None else dimension // mesh.size
-    width = max(1, min(columns, _SEGMENT // len(coefficients)))
+    width = max(1, min(columns, _SEGMENT // max(coefficients.shape)))
     for start in range(0, columns, width):
         # The last strip is moved back to the common width: columns done before are left alone.
         left = min(start, columns - width)
