@@ -37,6 +37,7 @@ def hessian_vector_product(
     microbatch_size: int,
     only: Only | None = None,
     weights: Any = None,
+    precision: str = "highest",
 ) -> Matvec:
     """The map v -> H v with the Hessian H = ∇²L(θ) of the loss over all examples (Sec. 2).
 
@@ -58,19 +59,24 @@ def hessian_vector_product(
         only: which leaves vary, by their name such as 'params/Conv_0/kernel'; the vectors are
             then those of `ravel_subset(params, only)`. All of them by default.
         weights: of the examples in the mean, [n], such as a mask; None for equal ones.
+        precision: of the matrix products: 'highest', or what the device has that is faster, by
+            its name in `jax.default_matmul_precision`, such as 'BF16_BF16_F32_X3' or
+            'TF32_TF32_F32' (of `jax.lax.DotAlgorithmPreset`). What it costs in digits is the noise
+            of a solve's certificate: its `noise_limited` says how many pairs that leaves short of
+            their tolerance.
 
     Returns:
         `matvec`, [d] -> [d], flat as `ravel_subset(params, only)`: a `Partial` that holds θ and
         data.
 
     Raises:
-        ValueError: no examples, a microbatch size below one, `only` selects nothing, or a loss
-            that is no weighted mean.
+        ValueError: no examples, a microbatch size below one, `only` selects nothing, a loss that
+            is no weighted mean, or a precision that the device has not.
     """
     averaging.refuse_other_than_mean(loss, params, examples)
     loss = averaging.hashable(loss)
     return _product_over_data(
-        (_hessian_product, loss), params, examples, microbatch_size, only, weights
+        (_hessian_product, loss), params, examples, microbatch_size, only, weights, precision
     )
 
 
@@ -83,6 +89,7 @@ def gauss_newton_product(
     microbatch_size: int,
     only: Only | None = None,
     weights: Any = None,
+    precision: str = "highest",
 ) -> Matvec:
     """The map v -> Jᵀ (∇²_z L) J v, the Gauss–Newton part of the Hessian (beyond the paper).
 
@@ -93,7 +100,8 @@ def gauss_newton_product(
     Args:
         predict: `predict(params, examples) -> outputs`.
         output_loss: `output_loss(outputs, examples, weights)`, a weighted mean.
-        params, examples, microbatch_size, only, weights: as for `hessian_vector_product`.
+        params, examples, microbatch_size, only, weights, precision: as for
+            `hessian_vector_product`.
 
     Returns:
         `matvec`, [d] -> [d].
@@ -105,7 +113,7 @@ def gauss_newton_product(
     averaging.refuse_other_than_mean(averaging.composed(predict, output_loss), params, examples)
     return _product_over_data(
         (_gauss_newton_product, predict, output_loss), params, examples, microbatch_size, only,
-        weights,
+        weights, precision,
     )  # fmt: skip
 
 
@@ -133,12 +141,14 @@ def _product_over_data(
     microbatch_size: int,
     only: Only | None,
     weights: Any,
+    precision: str,
 ) -> Matvec:
+    devices.refuse_unknown(precision)
     chosen, rest, join = division.divide(params, only)
     point = division.widened(chosen), rest
     dtype = ravel_pytree(list(point[0]))[0].dtype
     batches = _split(examples, microbatch_size, dtype, weights)
-    return Partial(_sum_over_microbatches(*static, join), *_place(point, batches))
+    return Partial(_sum_over_microbatches(precision, *static, join), *_place(point, batches))
 
 
 def _hessian_product(
@@ -167,7 +177,9 @@ def _raveled(join: division.Join, point: Any) -> tuple[Array, Callable[[Array], 
 
 
 @lru_cache(maxsize=32)
-def _sum_over_microbatches(product: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+def _sum_over_microbatches(
+    precision: str, product: Callable[..., Any], *static: Any
+) -> Callable[..., Any]:
     """One compiled program for all θ and data of the same shapes, whoever asks for it."""
     product = partial(product, *static)
 
@@ -190,7 +202,7 @@ def _sum_over_microbatches(product: Callable[..., Any], *static: Any) -> Callabl
     mesh, whole = devices.mesh(), devices.WHOLE
     one_or_all = summed if mesh is None else of_all
     chosen = devices.local(mesh, one_or_all, (whole, devices.DEALT, whole), whole)
-    return jax.jit(jax.default_matmul_precision("highest")(chosen))
+    return jax.jit(jax.default_matmul_precision(precision)(chosen))
 
 
 def _checked_vector(vector: Array, point: Any) -> Array:

@@ -31,7 +31,7 @@ __all__ = [
 
 
 def hessian_product(
-    loss: Any, params: Any, examples: Any, *, microbatch_size: int
+    loss: Any, params: Any, examples: Any, *, microbatch_size: int, precision: str = "highest"
 ) -> Callable[[Any], jax.Array]:
     """The map of a block of rows V [b, d] → V H, H the Hessian of the loss over all examples.
 
@@ -43,11 +43,13 @@ def hessian_product(
         params: θ.
         examples: a `sources.Source`, or a pytree of arrays [N, …], memory-mapped or not.
         microbatch_size: examples at a time.
+        precision: of the matrix products, as for `hessian.hessian_vector_product`.
 
     Raises:
-        ValueError: a loss that is no weighted mean, no examples, or several devices.
+        ValueError: a loss that is no weighted mean, no examples, several devices, or a precision
+            that the device has not.
     """
-    added = _prepared(loss, params, examples, _product)
+    added = _prepared(loss, params, examples, partial(_product, precision))
 
     def product(block: Any) -> jax.Array:
         return added(microbatch_size, jnp.asarray(block))
@@ -55,11 +57,13 @@ def hessian_product(
     return product
 
 
-def products(loss: Any, params: Any, examples: Any, microbatch_size: int) -> dict[str, Any]:
+def products(
+    loss: Any, params: Any, examples: Any, microbatch_size: int, precision: str = "highest"
+) -> dict[str, Any]:
     """The Hessian as `lanczos` takes it: a matvec, or the product of examples that are read."""
     read = sources.streamed(examples)
     make = hessian_product if read else hessian.hessian_vector_product
-    found = make(loss, params, examples, microbatch_size=microbatch_size)
+    found = make(loss, params, examples, microbatch_size=microbatch_size, precision=precision)
     return {"product" if read else "matvec": found}
 
 
@@ -174,10 +178,14 @@ def _prepared(
     return over_all
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _product(loss: Any, join: division.Join, point: Any, batch: Any, block: jax.Array) -> Any:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _product(
+    precision: str, loss: Any, join: division.Join, point: Any, batch: Any, block: jax.Array
+) -> Any:
     size = sources.count(batch)
-    matvec = hessian.hessian_vector_product(loss, join(*point), batch, microbatch_size=size)
+    matvec = hessian.hessian_vector_product(
+        loss, join(*point), batch, microbatch_size=size, precision=precision
+    )
     return jax.vmap(matvec)(block)
 
 

@@ -164,6 +164,28 @@ def test_products_are_pinned_to_the_highest_precision():
     assert all("HIGHEST" in product.split("]\n")[0][:400] for product in products)
 
 
+@pytest.mark.parametrize("gauss_newton", [False, True])
+def test_products_take_a_named_algorithm_everywhere_and_refuse_what_the_device_has_not(
+    gauss_newton,
+):
+    params, examples = _problem()
+
+    def made(precision):
+        given = {"microbatch_size": 8, "precision": precision}
+        if gauss_newton:
+            return hessian.gauss_newton_product(_predict, _output_loss, params, examples, **given)
+        return hessian.hessian_vector_product(_loss, params, examples, **given)
+
+    matvec = made("BF16_BF16_F32_X3")
+    text = jax.jit(matvec).lower(jnp.zeros(40)).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products and all("num_primitive_operations = 3" in line for line in products)
+    with pytest.raises(
+        ValueError, match="precision='X3' is none that matrix products have on this"
+    ):
+        made("X3")
+
+
 def test_another_point_and_a_second_request_do_not_compile_again():
     traces = []
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from antisgd import lanczos
-from antisgd.lanczos import basis
+from antisgd import devices, lanczos
+from antisgd.lanczos import basis, glance, goal, iteration, projection
 
 EPS = np.finfo(np.float32).eps
 D = 400
@@ -125,6 +125,19 @@ def test_noise_of_the_products_is_measured_and_bounds_what_is_identifiable():
     gaps = -np.diff(pairs.values)
     index = pairs.certificate.identifiable
     assert 0 < index < 59 and gaps[index] < pairs.certificate.noise <= gaps[:index].min()
+
+
+def test_pairs_whose_tolerance_the_noise_exceeds_are_counted():
+    matvec, _ = _operator(_spectrum())
+    pairs = lanczos.leading_eigenpairs(matvec, D, 40, key=KEY)
+    assert pairs.certificate.noise_limited == 0
+    noise = pairs.certificate.noise
+    tolerance = float(2 * noise / np.sqrt(pairs.values[10] * pairs.values[11]))
+    with warnings.catch_warnings(action="ignore"):
+        sharp = lanczos.leading_eigenpairs(
+            matvec, D, 40, key=KEY, tolerance=tolerance, state=pairs.state
+        )
+    assert sharp.certificate.noise == noise and sharp.certificate.noise_limited == 40 - 11
 
 
 def test_stops_at_a_threshold():
@@ -302,6 +315,12 @@ def test_blocks_are_about_a_twentieth_of_the_pairs_and_powers_of_two(k, size):
     assert lanczos.memory_plan(136_886, k).block_size == size
 
 
+@pytest.mark.parametrize(("k", "size"), [(1, 1), (100, 4), (200, 8), (1000, 16), (5000, 32)])
+def test_blocks_are_larger_on_accelerators(k, size, monkeypatch):
+    monkeypatch.setattr(devices, "platform", lambda: "gpu")
+    assert lanczos.memory_plan(136_886, k).block_size == size
+
+
 def test_spectral_density_counts_and_averages_the_spectrum():
     values = _spectrum()
     matvec, _ = _operator(values)
@@ -352,3 +371,60 @@ def test_no_warning_when_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lanczos.leading_eigenpairs(matvec, D, 10, key=KEY)
+
+
+def test_a_glance_sees_what_a_solve_of_the_projected_problem_sees():
+    """Values, bounds and the number converged, with a block that a probe's finds made wider."""
+    matvec, _ = _operator(_spectrum())
+    state = lanczos.init(matvec, D, key=KEY, block_size=3)
+    while state.products < 150:
+        state = lanczos.extend(matvec, state)
+    state = iteration.inject(state, jax.random.normal(KEY, (4, D)))
+    while state.products < 180:
+        state = lanczos.extend(matvec, state)
+    problem = glance.band(state)
+    for which in ("largest", "smallest", "magnitude"):
+        exact = lanczos.ritz(state, which, 120)
+        values = glance.values(problem, which, 120)
+        # Backward stable solvers, of another order of operations.
+        np.testing.assert_allclose(values, exact.values, atol=1e3 * np.finfo(float).eps)
+        some = np.array([0, 40, 80, 119])
+        vectors = glance.vectors(problem, values[some])
+        bounds = np.linalg.norm(problem.pending.T @ vectors, axis=0)
+        np.testing.assert_allclose(bounds, exact.bounds[some], rtol=1e-4, atol=1e-12)
+        looked, aim = state._replace(noise=1e-6), goal.make_goal(D, 120, which, 1e-3, None)
+        good = exact.bounds <= goal.allowed(exact.values, aim, looked)
+        assert 0 < np.argmin(good) < 120, "all have converged"
+        count, wanted = glance.converged(problem, values, aim, looked)
+        # The boundary between those that have and those that have not may be ragged.
+        assert np.argmin(good) <= count <= 120 - np.argmax(good[::-1]) and wanted == 120
+        assert good.argmin() > 60 or which == "smallest"
+
+
+@pytest.mark.parametrize("options", [{}, {"which": "magnitude"}, {"threshold": 0.012}])
+def test_glances_end_a_solve_at_the_same_pairs(options, monkeypatch):
+    """Few solves of the projected problem, no pair less; stopped and resumed the same bits."""
+    monkeypatch.setattr(glance, "_MANY", 100)
+    matvec, matrix = _operator(_spectrum())
+    sizes, states, solve = [], [], projection._eigh
+
+    def counted(square, *args, **kwargs):
+        sizes.append(len(square))
+        return solve(square, *args, **kwargs)
+
+    def keep(state, progress):
+        if progress.stage == "solve" and state.products == 104:
+            states.append(_saved(state))
+
+    monkeypatch.setattr(projection, "_eigh", counted)
+    pairs = lanczos.leading_eigenpairs(matvec, D, 60, key=KEY, callback=keep, **options)
+    # The last solve, and those of the probe.
+    assert sum(size > 100 for size in sizes) == 1
+    wanted = _wanted(np.linalg.eigvalsh(matrix)[::-1], options.get("which", "largest"), 60)
+    wanted = wanted[wanted > options.get("threshold", -1)]
+    assert len(pairs.values) == len(wanted) and pairs.converged.all()
+    assert np.abs(pairs.values - wanted).max() < 20 * EPS
+    assert pairs.certificate.missed == 0 and len(pairs.state.history) > 2
+    again = lanczos.leading_eigenpairs(matvec, D, 60, key=KEY, state=states[0], **options)
+    np.testing.assert_array_equal(again.vectors, pairs.vectors)
+    assert again.certificate.products == pairs.certificate.products

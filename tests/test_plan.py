@@ -73,7 +73,7 @@ def test_the_papers_size_in_numbers(paper, tmp_path):
     ("machine", "accelerator", "message"),
     [
         (24, None, None),
-        (8, None, r"needs about 15\.3 GiB of memory, this machine has 8 GiB: ask for fewer "
+        (8, None, r"needs about 12\.\d GiB of memory, this machine has 8 GiB: ask for fewer "
                   r"--eigenpairs or restart the basis with --basis_memory"),
         (24, 80, None),
         (24, 9, r"10\.\d GiB of memory, the accelerator has 9 GiB: ask for fewer --eigenpairs"),

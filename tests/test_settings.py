@@ -19,10 +19,10 @@ OTHER = Settings(
     seed=3, seeds=2, batch_size=7, learning_rate=0.125, learning_rate_decay=0.5, momentum=0.75,
     epochs=4, sampling=("with_replacement",), curve_examples=11, eigenpairs=13, basis_memory=1.5,
     analysis_epochs=5, analysis_seeds=2, full_gradient="quadratic", stages=("train",),
-    microbatch_size=17,
+    microbatch_size=17, block_size=2, precision="high",
 )  # fmt: skip
 # What the numbers do not depend on.
-FREE = {"basis_memory", "stages", "microbatch_size"}
+FREE = {"basis_memory", "stages", "microbatch_size", "block_size", "precision"}
 
 
 def test_the_example_sets_everything_but_to_its_default():
@@ -68,6 +68,7 @@ BAD = {
     "analysis_seeds": (-1, "below 0"),
     "eigenpairs": (0, "below 1"),
     "microbatch_size": (0, "below 1"),
+    "block_size": (0, "below 1"),
     "curve_examples": (0, "below 1"),
     "basis_memory": (-1.0, "below 0"),
     "full_gradient": ("some", "choose from exact, quadratic"),
@@ -121,6 +122,7 @@ LENETS = {
     "analysis_seeds": 1,
     "basis_memory": None,
     "batch_size": 50,
+    "block_size": None,
     "curve_examples": None,
     "data_dir": None,
     "dataset": "cifar10",
@@ -130,12 +132,13 @@ LENETS = {
     "json": False,
     "learning_rate": 0.005,
     "learning_rate_decay": 0.98,
-    "microbatch_size": 500,
+    "microbatch_size": None,
     "momentum": 0.9,
     "num_examples": None,
     "output_dir": "runs/lenet",
     "overwrite": False,
     "plan": False,
+    "precision": "highest",
     "sampling": ("without_replacement", "with_replacement"),
     "seed": 0,
     "seeds": 1,
@@ -147,8 +150,8 @@ LENETS = {
 PROCESSES = {"distributed": False, "coordinator": None, "processes": None, "process": None}
 # The range that the help states.
 RANGES = {
-    "a positive integer": {"analysis_epochs", "batch_size", "curve_examples", "eigenpairs",
-                           "microbatch_size", "processes", "seeds"},
+    "a positive integer": {"analysis_epochs", "batch_size", "block_size", "curve_examples",
+                           "eigenpairs", "microbatch_size", "processes", "seeds"},
     "a non-negative integer": {"analysis_seeds", "epochs", "process"},
     "an integer": {"num_examples", "seed"},
     "a non-negative number": {"basis_memory"},

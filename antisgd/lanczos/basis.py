@@ -4,6 +4,7 @@ Over a mesh every device holds its columns of every vector, the last ones filled
 products within the basis are local ones and a sum, and what is written or rotated is local.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -134,11 +135,10 @@ def read(basis: Basis, start: int, stop: int) -> Array:
 
 def combine(basis: Basis, coefficients: np.ndarray) -> Array:
     """Linear combinations of the first m vectors, coefficients [m, k] -> [k, d]."""
-    rows, dimension = basis[0].shape
-    shape = coefficients.shape[1], dimension
-    total = _zeros(shape, basis[0].dtype, mesh_of(basis[0]))
-    for segment, part in zip(basis, _by_segment(coefficients, rows), strict=False):
-        total = _add_product(total, jnp.asarray(part, segment.dtype), segment)
+    first, mesh = basis[0], mesh_of(basis[0])
+    total = _zeros((coefficients.shape[1], first.shape[1]), first.dtype, mesh)
+    for left, skip, strip in _strips(list(basis), coefficients, mesh):
+        total = _write_strip(total, strip, left, skip, mesh)
     return total
 
 
@@ -147,24 +147,36 @@ def rotate(basis: Basis, coefficients: np.ndarray, tail: Array) -> Basis:
 
     coefficients [m, k]; the buffers given are used up.
     """
-    (rows, dimension), mesh = basis[0].shape, mesh_of(basis[0])
-    parts = [jnp.asarray(p, basis[0].dtype) for p in _by_segment(coefficients, rows)]
-    segments = list(basis[: len(parts)])
-    kept = coefficients.shape[1]
+    rows, mesh = basis[0].shape[0], mesh_of(basis[0])
+    segments, kept = list(basis[: -(-len(coefficients) // rows)]), coefficients.shape[1]
+    for left, skip, strip in _strips(segments, coefficients, mesh):
+        strip = jnp.pad(strip, ((0, len(segments) * rows - kept), (0, 0)))
+        for index in range(len(segments)):
+            piece = strip[index * rows : (index + 1) * rows]
+            segments[index] = _write_strip(segments[index], piece, left, skip, mesh)
+    return append(tuple(segments[: -(-kept // rows)]), kept, tail)
+
+
+def _strips(
+    segments: list[Array], coefficients: np.ndarray, mesh: Mesh | None
+) -> Iterator[tuple[int, int, Array]]:
+    """Combinations a strip of columns at a time: its first column, how many of its columns were in
+    the one before, and the strip [k, width]. A strip may be written over what it was made of.
+    """
+    (rows, dimension), dtype = segments[0].shape, segments[0].dtype
+    if not coefficients.size:
+        return
+    parts = [jnp.asarray(part, dtype) for part in _by_segment(coefficients, rows)]
     # Of each device its own columns.
     columns = dimension if mesh is None else dimension // mesh.size
-    width = max(1, min(columns, _SEGMENT // len(coefficients)))
+    width = max(1, min(columns, _SEGMENT // max(coefficients.shape)))
     for start in range(0, columns, width):
         # The last strip is moved back to the common width: columns done before are left alone.
         left = min(start, columns - width)
-        products = (
-            _strip_product(p, s, left, width, mesh) for p, s in zip(parts, segments, strict=True)
-        )
-        strip = jnp.pad(sum(products), ((0, len(segments) * rows - kept), (0, 0)))
-        for index in range(len(segments)):
-            piece = strip[index * rows : (index + 1) * rows]
-            segments[index] = _write_strip(segments[index], piece, left, start - left, mesh)
-    return append(tuple(segments[: -(-kept // rows)]), kept, tail)
+        strip = _strip_product(parts[0], segments[0], left, width, mesh)
+        for part, segment in zip(parts[1:], segments[1:], strict=False):
+            strip = _add_strip_product(strip, part, segment, left, mesh)
+        yield left, start - left, strip
 
 
 def _zeros(shape: tuple[int, int], dtype: Any, mesh: Mesh | None) -> Array:
@@ -198,11 +210,6 @@ def _row(segment: Array, row: int) -> Array:
     return segment[row]
 
 
-@partial(jax.jit, donate_argnums=0)
-def _add_product(total: Array, coefficients: Array, segment: Array) -> Array:
-    return total + _product(coefficients.T, segment)
-
-
 @partial(jax.jit, static_argnums=(3, 4))
 def _strip_product(
     coefficients: Array, segment: Array, left: int, width: int, mesh: Mesh | None
@@ -213,6 +220,19 @@ def _strip_product(
     whole, columns = devices.WHOLE, devices.COLUMNS
     local = devices.local(mesh, product, (whole, columns, whole), columns)
     return local(coefficients, segment, left)
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=4)
+def _add_strip_product(
+    strip: Array, coefficients: Array, segment: Array, left: int, mesh: Mesh | None
+) -> Array:
+    def add(strip, coefficients, segment, left):
+        part = jax.lax.dynamic_slice_in_dim(segment, left, strip.shape[1], 1)
+        return strip + _product(coefficients.T, part)
+
+    whole, columns = devices.WHOLE, devices.COLUMNS
+    local = devices.local(mesh, add, (columns, whole, columns, whole), columns)
+    return local(strip, coefficients, segment, left)
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=4)

@@ -44,6 +44,8 @@ class Certificate(NamedTuple):
     identifiable: from this index on a gap is below the noise: subspaces and variances per
     curvature stay meaningful, individual eigenvectors do not.
     products: of the solve, its noise measurement included, this certificate's own not.
+    noise_limited: pairs whose tolerance lies below the noise, so that they are converged to the
+    noise alone.
     """
 
     measured: np.ndarray
@@ -55,6 +57,7 @@ class Certificate(NamedTuple):
     missed: int | None
     identifiable: int
     products: int
+    noise_limited: int = 0
 
     def __repr__(self) -> str:
         return display.described(self)

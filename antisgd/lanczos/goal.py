@@ -8,7 +8,8 @@ from antisgd import inputs
 from antisgd.lanczos.projection import ORDERS, Ritz, State, multiplied
 
 __all__ = [
-    "Goal", "Verdict", "allowed", "beyond_last", "check_due", "judge", "make_goal", "unwanted",
+    "Goal", "Verdict", "allowed", "beyond_last", "check_due", "judge", "make_goal",
+    "number_beyond", "unwanted",
 ]  # fmt: skip
 
 
@@ -69,11 +70,20 @@ def judge(pairs: Ritz, goal: Goal, state: State) -> Verdict:
     return Verdict(wanted, int(good[:wanted].sum()), bool(settled and good[:wanted].all()))
 
 
-def check_due(state: State, k: int) -> bool:
-    """Whether a look at the Ritz pairs, some m³ operations, is worth it; the state alone decides.
+def number_beyond(values: np.ndarray, goal: Goal) -> int:
+    """How many of the values, the most wanted first, lie beyond the threshold; k without one."""
+    if goal.threshold is None:
+        return goal.k
+    beyond = np.flatnonzero(~_on_side(values, goal.which, goal.threshold))
+    return min(goal.k, int(beyond[0])) if len(beyond) else goal.k
 
-    Hardly ever do more than two pairs converge a product, so far from the end a check is wasted;
-    with thousands of vectors one takes minutes, hundreds of products on an accelerator seconds.
+
+def check_due(state: State, k: int, *, glances: bool = False) -> bool:
+    """Whether a look at the Ritz pairs is worth it; the state alone decides.
+
+    Hardly ever do more than two pairs converge a product, so far from the end a look is wasted.
+    A whole one, some m³ operations, takes minutes with thousands of vectors, hundreds of products
+    on an accelerator seconds; a glance takes seconds.
     """
     m = multiplied(state)
     if m < min(k + state.block_size, state.dimension):
@@ -83,7 +93,7 @@ def check_due(state: State, k: int) -> bool:
     last, converged = state.history[-1]
     if state.products == last:
         return True
-    pause = max(min(m // 32, m**2 // 2**15), m**2 // 2**17)
+    pause = m // 128 if glances else max(min(m // 32, m**2 // 2**15), m**2 // 2**17)
     pause = max(state.block_size, pause, (k - converged) // 2)
     return bool(state.products >= last + pause * (converged >= 0))
 

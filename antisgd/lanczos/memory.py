@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antisgd import inputs
+from antisgd import devices, inputs
 from antisgd.lanczos.projection import State
 
 __all__ = [
@@ -54,8 +54,8 @@ def memory_plan(
         basis_vectors=vectors,
         basis_bytes=vectors * dimension * itemsize,
         vectors_bytes=k * dimension * itemsize,
-        # The projected problem, its upper half and what LAPACK makes of it.
-        host_bytes=8 * vectors * (4 * vectors + k),
+        # The projected problem, which LAPACK overwrites, its eigenvectors and their other order.
+        host_bytes=8 * vectors * (vectors + 2 * k),
         block_size=block_size,
         least_bytes=least_vectors(dimension, k, block_size) * dimension * itemsize,
     )
@@ -65,9 +65,11 @@ def default_block_size(k: int) -> int:
     """Vectors multiplied at a time: larger blocks save time for each and need more of them.
 
     A power of two, because matrix products come in tiles: with LeNet on a CPU three vectors take
-    as long as four.
+    as long as four. Accelerators wait for launches and for the basis to be read once a block: of
+    thousands of pairs they take up to 32 at a time, of which few more are needed.
     """
-    return 2 ** round(np.log2(np.clip(k / 20, 1, 8)))
+    most = 8 if devices.platform() == "cpu" else np.clip(k / 64, 8, 32)
+    return 2 ** round(np.log2(np.clip(k / 20, 1, most)))
 
 
 def capacity_of(state: State, k: int, memory: int | None) -> int | None:

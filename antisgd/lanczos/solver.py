@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from antisgd import display, inputs
 from antisgd.lanczos import basis as storage
 from antisgd.lanczos import certificate as certify
+from antisgd.lanczos import glance, looks
 from antisgd.lanczos.arguments import check_limits
 from antisgd.lanczos.certificate import Certificate
 from antisgd.lanczos.goal import (
@@ -19,7 +20,6 @@ from antisgd.lanczos.goal import (
     allowed,
     beyond_last,
     check_due,
-    judge,
     make_goal,
     unwanted,
 )
@@ -95,8 +95,9 @@ def leading_eigenpairs(
         threshold: stop at the eigenvalues beyond this: below it for 'largest', above it for
             'smallest', nearer to zero for 'magnitude'.
         tolerance: residual relative to the eigenvalue.
-        block_size: vectors multiplied at a time; by default 1, 2, 4 or 8, about a twentieth of k.
-            Larger blocks need more products (4 % of k a tenth more) and save time for each.
+        block_size: vectors multiplied at a time; by default 1, 2, 4 or 8, about a twentieth of k,
+            on accelerators up to 32. Larger blocks need more products (4 % of k a tenth more) and
+            save time for each.
         max_products: stop here, converged or not (probe and certificate not counted).
         memory: bytes that the basis may take on the device; it is restarted when full.
         probe_products: products of the search for missed pairs, 0 for none.
@@ -139,7 +140,7 @@ def leading_eigenpairs(
 def _probed(state: State, grown: State, probe_products: int) -> State:
     """No check, and so no end, before the directions that the probe found have been multiplied."""
     products = state.products + probe_products
-    history = _record(state, products + _waiting(grown), -1)
+    history = looks.record(state, products + _waiting(grown), -1)
     return grown._replace(products=products, history=history)
 
 
@@ -154,8 +155,12 @@ def _converge(
     """Extend until all wanted pairs are converged, nothing is left, or the products are spent."""
     while True:
         stop = _spent(state, max_products) or not _waiting(state)
-        if stop or check_due(state, goal.k):
-            state, pairs, verdict = _check(product, state, goal)
+        glances = glance.is_band(state, goal.which)
+        due = check_due(state, goal.k, glances=glances)
+        if due and glances and not stop:
+            state, due = looks.promising(product, state, goal)
+        if stop or due:
+            state, pairs, verdict = looks.judged(product, state, goal)
             if stop or verdict.complete:
                 return state, pairs, verdict
         if capacity and state.size + state.block_size > capacity:
@@ -168,20 +173,6 @@ def _converge(
 def _kept_vectors(state: State, k: int, capacity: int) -> int:
     """Half of the room beyond k: keeping more restarts too often, keeping less forgets too much."""
     return min(k + max(0, capacity - k - _waiting(state)) // 2, multiplied(state))
-
-
-def _check(product: Product, state: State, goal: Goal) -> tuple[State, Ritz, Verdict]:
-    """Ritz pairs and what they are worth; the first check measures the noise of a product."""
-    pairs = ritz(state, goal.which, goal.k + (goal.threshold is not None))
-    if np.isnan(state.noise):
-        leading = pairs.coefficients[:, : max(1, state.block_size // 2)]
-        vectors = storage.combine(state.basis, leading)
-        noise = certify.measure_noise(product, vectors, state.block_size)
-        state = state._replace(noise=noise, products=state.products + 2 * len(vectors))
-    verdict = judge(pairs, goal, state)
-    if not len(state.history) or state.history[-1, 0] != state.products:
-        state = state._replace(history=_record(state, state.products, verdict.converged))
-    return state, pairs, verdict
 
 
 def _probe(
@@ -255,13 +246,10 @@ def _certify(
         missed=missed,
         identifiable=certify.first_unidentifiable(values, state.noise),
         products=int(state.products),
+        noise_limited=int((goal.tolerance * np.abs(values) < 2 * state.noise).sum()),
     )
     certify.warn(certificate, wanted, wanted if goal.threshold is not None else goal.k)
     return Eigenpairs(values, vectors, residuals, converged, certificate, state)
-
-
-def _record(state: State, products: int, converged: int) -> np.ndarray:
-    return np.concatenate([state.history, [[products, converged]]]).astype(np.int64)
 
 
 def _spent(state: State, max_products: int | None) -> bool:

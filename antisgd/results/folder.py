@@ -126,12 +126,12 @@ def _tie(folder: Path, fingerprint: str) -> None:
         )
 
 
-def describe(folder: Path, **facts: str) -> None:
+def describe(folder: Path, **facts: Any) -> None:
     """Notes in a run folder's config.json what its results are to be called by."""
     devices.alone(lambda: _describe(folder, facts))
 
 
-def _describe(folder: Path, facts: Mapping[str, str]) -> None:
+def _describe(folder: Path, facts: Mapping[str, Any]) -> None:
     stored = read_json(folder / "config.json")
     if any(stored.get(name) != fact for name, fact in facts.items()):
         write_json(folder / "config.json", stored | facts)

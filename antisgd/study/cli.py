@@ -95,6 +95,8 @@ def guarded(main: Callable[..., Any], *arguments: Any) -> None:
         logging.debug("where it happened", exc_info=True)
         _end(f"error: {' '.join(str(error).split())}")
     except jax.errors.JaxRuntimeError as error:
+        if "Algorithm not supported" in str(error):
+            _end("error: this device has not all products of the network in the --precision given")
         if "RESOURCE_EXHAUSTED" not in str(error):
             _told(error)
             raise

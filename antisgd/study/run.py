@@ -84,6 +84,7 @@ def run(
     """
     place = Place(output_dir=str(folder), overwrite=overwrite, plan=plan, json=json)
     grown = ("seeds", "eigenpairs", "analysis_seeds", "analysis_periods", "analysis_epochs")
+    settings = preflight.sized(problem, settings, place)
     with preflight.opened(problem, settings, place, may_grow=grown) as opened:
         if opened is None:
             return
@@ -127,6 +128,7 @@ def measure(
     start = {"measured_from": data.fingerprint(state)}
     grown = ("eigenpairs", "analysis_periods", "analysis_epochs")
     trained = train.Trained(jax.tree.map(lambda leaf: leaf[None], state), {})
+    settings = preflight.sized(problem, settings, place)
     opened = preflight.opened(problem, settings, place, may_grow=grown, config=start)
     with opened as inside:
         if inside is not None:

@@ -13,12 +13,14 @@ from antisgd import devices
 from antisgd.study.stages import table
 
 __all__ = [
-    "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings", "Training",
-    "check_bounds", "setting", "to_json",
+    "MICROBATCH", "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings",
+    "Training", "check_bounds", "setting", "to_json",
 ]  # fmt: skip
 
 STAGES = table.names()
 SCHEMES = ("without_replacement", "with_replacement")
+# Examples at a time where nobody has asked the memory.
+MICROBATCH = 500
 
 
 def setting(default: Any, words: str, **constraints: Any) -> Any:
@@ -157,12 +159,35 @@ class Run:
         "run.",
         decides=False,
     )
-    microbatch_size: int = setting(
-        500,
-        "Pictures a full-gradient or Hessian product takes at a time; more are faster on a GPU.",
+    microbatch_size: int | None = setting(
+        None,
+        "Pictures a full-gradient or Hessian product takes at a time; if not given 500, on a GPU "
+        "2,000, or what fits beside the rest in the memory of the device.",
         least=1,
+        kind=int,
         decides=False,
     )
+    block_size: int | None = setting(
+        None,
+        "Vectors that the Hessian multiplies at a time; if not given by the number of eigenpairs, "
+        "and fewer where the memory of the device asks for it.",
+        least=1,
+        kind=int,
+        decides=False,
+    )
+
+    precision: str = setting(
+        "highest",
+        "Of the matrix products in the Hessian products of the eigenpairs: highest, or what the "
+        "device has that is faster, such as BF16_BF16_F32_X3 or TF32_TF32_F32; refused where its "
+        "noise exceeds the tolerance of a pair.",
+        decides=False,
+    )
+
+    @property
+    def microbatch(self) -> int:
+        """Examples at a time: as given, or as `preflight` found that they fit."""
+        return self.microbatch_size or MICROBATCH
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ def main(
         raise ValueError("--epochs=0 leaves no minibatch noise to match: give at least 1")
     problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
     needed, own = work(settings, place), to_json(injected)
+    settings = preflight.sized(problem, settings, place, needed)
     with preflight.opened(problem, settings, place, work=needed, config=own) as folder:
         if folder is None:
             return

@@ -112,7 +112,7 @@ def gradient_variance(problem: Problem, settings: Settings) -> Callable[[Any], n
     A minibatch's noise has per weight R(0) times that variance in the mean, where the sampling
     scheme decides on R(0) (Sec. 2; `theory.Noise.variance`).
     """
-    N, size = problem.num_examples, min(settings.microbatch_size, problem.num_examples)
+    N, size = problem.num_examples, min(settings.microbatch, problem.num_examples)
 
     def square(params, example):
         alone = jax.tree.map(lambda leaf: leaf[None], example)

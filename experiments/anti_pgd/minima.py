@@ -88,7 +88,7 @@ def _trace(
     methods of a seed share the vectors, so that some of their error cancels in the differences.
     """
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch
     )
     V, key = jnp.asarray(pairs.vectors), jax.random.fold_in(jax.random.key(settings.seed), seed)
     z = jax.random.rademacher(key, (PROBES, problem.dimension), jnp.float32)
@@ -96,9 +96,7 @@ def _trace(
     rest = np.asarray(_quadratic_forms(matvec, z), np.float64)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
-    gradient = objective.full_gradient(
-        problem.loss, params, problem.train, settings.microbatch_size
-    )
+    gradient = objective.full_gradient(problem.loss, params, problem.train, settings.microbatch)
     return {
         "trace": pairs.values.sum() + rest.mean() - problem.noiseless_curvature * kernels,
         "trace_error": rest.std(ddof=1) / np.sqrt(PROBES),

@@ -32,6 +32,7 @@ def main(settings: Settings, chosen: pictures.Pictures, place: Place) -> None:
     settings.check()
     problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
     needed, own = work(problem, place), {"layer": LAYER}
+    settings = preflight.sized(problem, settings, place, needed)
     with preflight.opened(problem, settings, place, work=needed, config=own) as folder:
         if folder is None:
             return

@@ -27,7 +27,7 @@ def layer_hessian(problem: Problem, settings: Settings, params: Any, folder: Pat
     """The Hessian of the layer's weights at θ_K, float64 [n, n], column by column; resumable."""
     flat, _ = hessian.ravel_subset(params, LAYER.__eq__)
     matvec = hessian.hessian_vector_product(
-        problem.loss, params, problem.train, microbatch_size=settings.microbatch_size,
+        problem.loss, params, problem.train, microbatch_size=settings.microbatch,
         only=LAYER.__eq__,
     )  # fmt: skip
     columns = jax.jit(lambda matvec, block: jax.vmap(matvec)(block))

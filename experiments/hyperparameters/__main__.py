@@ -73,11 +73,13 @@ def main(settings: Settings, chosen: pictures.Pictures, place: Place, own: Varie
     _check(settings, points)
     problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
     _check_batches(problem, points)
+    needed = work(settings, points, place)
+    settings = preflight.sized(problem, settings, place, needed)
     # The most steps an epoch: the settings say what the largest recording needs.
     shown = min((one.of(settings) for one in points), key=lambda one: one.batch_size)
     print(f"{len(points)} settings x {settings.seeds} seeds", flush=True)
     opened = preflight.opened(
-        problem, shown, place, work=work(settings, points, place),
+        problem, shown, place, work=needed,
         may_grow=("analysis_seeds", *LISTS), config=_config(settings, own),
     )  # fmt: skip
     with opened as folder:

@@ -76,7 +76,7 @@ def expect(
         lam = pairs.values[used]
         g = trajectory.example_gradients(
             problem.loss, params, problem.train, jnp.asarray(pairs.vectors[used]),
-            microbatch_size=min(settings.microbatch_size, 100),
+            microbatch_size=min(settings.microbatch, 100),
         )  # fmt: skip
         results.write_arrays(path, **_designed(np.asarray(g), lam, optimizer, settings, cycle))
     arrays: dict[str, Any] = results.read_arrays(path)

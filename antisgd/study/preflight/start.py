@@ -63,7 +63,7 @@ def opened(
         if devices.told(lambda: fingerprint) != fingerprint:
             raise ValueError("the processes hold different data: give all the same --data_dir")
         results.check_fingerprint(place.folder, fingerprint)
-        results.describe(place.folder, network=problem.name, data=problem.data)
+        _describe(problem, settings, place)
         _say(problem, settings, needed, place)
         yield place.folder
 
@@ -100,6 +100,16 @@ def _refuse_what_is_not_read(problem: Problem, settings: Settings) -> None:
             f"examples that are read from disk run on one device, not {devices.count()}: give "
             "arrays in memory that fit, or start with one device"
         )
+
+
+def _describe(problem: Problem, settings: Settings, place: Place) -> None:
+    """Notes what the results are called by, and the sizes that the same command goes on with."""
+    both = {"microbatch_size": settings.microbatch_size, "block_size": settings.block_size}
+    sizes = {name: size for name, size in both.items() if size is not None}
+    results.describe(
+        place.folder, network=problem.name, data=problem.data, sizes=sizes,
+        precision=settings.precision,
+    )  # fmt: skip
 
 
 def _say(problem: Problem, settings: Settings, needed: plan.Work, place: Place) -> None:

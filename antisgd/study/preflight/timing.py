@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from antisgd import ensemble, heavy_ball, hessian, lanczos, sampling, sources, trajectory
-from antisgd.study.preflight import plan
+from antisgd import ensemble, heavy_ball, lanczos, sampling, sources, trajectory
+from antisgd.study.preflight import plan, sizes
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import record
@@ -129,28 +129,13 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> t
     Raises:
         MemoryError: what a block of products holds in between exceeds the memory.
     """
-    count = min(problem.num_examples, 2 * settings.microbatch_size)
-    few = sources.first(problem.train, count)
-    key = jax.random.key(settings.seed)
-    params, loss = problem.init(key), problem.frozen(problem.state_at(key)).loss
-    matvec: Any = hessian.hessian_vector_product(
-        loss, params, few, microbatch_size=settings.microbatch_size
-    )
-    size = lanczos.memory_plan(problem.dimension, needed.pairs).block_size
-    block = jax.random.normal(jax.random.key(0), (size, problem.dimension))
+    block = sizes.block_size(problem, settings, needed.pairs)
     start = time.perf_counter()
-    program = lanczos.lowered(matvec, block).compile()
+    program, arguments, count = sizes.compiled(problem, settings, settings.microbatch, block)
     compiling = time.perf_counter() - start
-    held, room = program.memory_analysis(), plan.device()
-    free = room.available - plan.beside_products(problem, settings, needed)
-    if held is not None and held.temp_size_in_bytes > free:
-        raise MemoryError(
-            f"a block of {size} Hessian products over --microbatch_size={settings.microbatch_size} "
-            f"examples takes {plan.in_words(held.temp_size_in_bytes)}, {room.name} has "
-            f"{plan.in_words(max(free, 0))} beside the rest: lower --microbatch_size"
-        )
-    jax.block_until_ready(program(matvec, block))
-    seconds = _seconds(lambda: program(matvec, block)) / size * problem.num_examples / count
+    sizes.check(program, problem, settings, needed)
+    jax.block_until_ready(program(*arguments))
+    seconds = _seconds(lambda: program(*arguments)) / block * problem.num_examples / count
     return seconds, compiling
 
 

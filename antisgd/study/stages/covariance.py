@@ -103,7 +103,7 @@ def _gradients(
         params,
         problem.train,
         devices.columns(directions, mesh),
-        microbatch_size=min(settings.microbatch_size, MOST_GRADIENTS),
+        microbatch_size=min(settings.microbatch, MOST_GRADIENTS),
         mesh=mesh,
     )
     return np.array(devices.fetched(gradients), np.float64)

@@ -21,7 +21,7 @@ def density(
     """The density of all eigenvalues at θ_K = params, kept in the folder's density.npz."""
     path = folder / "density.npz"
     if not results.exists(path):
-        operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
+        operator = streaming.products(problem.loss, params, problem.train, settings.microbatch)
         found = lanczos.spectral_density(
             **operator, dimension=problem.dimension, key=jax.random.key(settings.seed),
             num_probes=PROBES, num_steps=NODES, mesh=devices.mesh(),

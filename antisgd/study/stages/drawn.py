@@ -63,7 +63,7 @@ def noise_at(
     rows = np.random.default_rng(settings.seed).standard_normal((OUTSIDE, d)).astype(np.float32)
     rows -= (rows @ vectors.T) @ vectors
     directions = jnp.asarray(np.concatenate([vectors, rows]))
-    found = np.asarray(_gradients(problem, settings.microbatch_size, params, directions))
+    found = np.asarray(_gradients(problem, settings.microbatch, params, directions))
     C = found.var(axis=0, ddof=1, dtype=np.float64)
     k = len(vectors)
     return C[:k], float(C[k:].mean() / np.mean(np.sum(rows.astype(np.float64) ** 2, axis=1)))

@@ -61,16 +61,20 @@ def find(problem: Problem, settings: Settings, params: Any, folder: Path) -> Cur
 
     Raises:
         FloatingPointError: a product is not finite, or SGD is not stable in the steepest direction.
+        ValueError: `--precision` is none of the device's, or too low for the pairs.
     """
     path = folder / "eigenpairs.npz"
     vectors = folder / "eigenvectors.npy"
     if results.exists(path) and results.exists(vectors):
         if len(results.read_arrays(path)["values"]) >= settings.eigenpairs:
             return load(folder, settings, problem.optimizer)
-    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
+    operator = streaming.products(
+        problem.loss, params, problem.train, settings.microbatch, settings.precision
+    )
     checkpoint = Checkpoint(folder / "checkpoints")
     with interruption.postponed() as asked:
         found = _solve(operator, problem, settings, checkpoint, asked)
+        _refuse_noise(found, settings, checkpoint)
         checkpoint.write(found.state)
     results.write_array(vectors, devices.fetched(found.vectors)[:, : problem.dimension])
     certificate = {f"certificate_{n}": v for n, v in found.certificate._asdict().items()}
@@ -100,12 +104,27 @@ def _solve(
             key=jax.random.key(settings.seed),
             state=checkpoint.read(problem.dimension),
             callback=_Watch(checkpoint, asked),
+            block_size=settings.block_size,
             memory=settings.basis_limit,
             mesh=devices.mesh(),
         )
     except FloatingPointError as error:
         words = stability(settings.epochs, settings, problem.optimizer)
         raise FloatingPointError(f"{error}; {words}") from error
+
+
+def _refuse_noise(found: lanczos.Eigenpairs, settings: Settings, checkpoint: Checkpoint) -> None:
+    """What is lost at full precision is rounding and stays; a lower one must not lose more."""
+    certificate = found.certificate
+    if settings.precision == "highest" or not certificate.noise_limited:
+        return
+    checkpoint.remove()
+    raise ValueError(
+        f"--precision={settings.precision} leaves a noise of {certificate.noise:.1e} in the "
+        f"products, more than the tolerance of {certificate.noise_limited} of the "
+        f"{len(found.values)} eigenpairs allows (the last is {found.values[-1]:.1e}): the same "
+        "command with --precision=highest takes them anew"
+    )
 
 
 def load(folder: Path, settings: Settings, optimizer: Optimizer = None) -> Curvature:

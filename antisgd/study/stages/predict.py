@@ -146,7 +146,7 @@ def _predicted(
         return _refusal(index, noise, outside, "no direction has curvature and noise")
     flat, restore = ravel_pytree(params)
     drawing = drawn.Drawing(
-        problem, settings.microbatch_size, flat, restore, jnp.asarray(vectors[index]),
+        problem, settings.microbatch, flat, restore, jnp.asarray(vectors[index]),
         eigenvalues[index], noise, drawn.spread_out(index.size), law.variance,
         0.0 if np.isnan(outside) else outside, jax.random.key(settings.seed),
     )  # fmt: skip

@@ -197,7 +197,7 @@ def _advance(problem: Problem, settings: Settings) -> Any:
         )
         full = None
         if settings.exact:
-            full = partial(_full_gradient, problem.loss, settings.microbatch_size, examples)
+            full = partial(_full_gradient, problem.loss, settings.microbatch, examples)
         flat = trajectory.flat_record(full, with_updates=problem.optimizer is not None)
         return heavy_ball.run_schedule(
             problem.loss, optimizer, state, schedule, examples, record=flat
@@ -218,15 +218,13 @@ def _anchor(period: Period) -> Any:
 
     @jax.jit
     def projected(params, examples, directions):
-        gradient = _full_gradient(problem.loss, settings.microbatch_size, examples, params)
+        gradient = _full_gradient(problem.loss, settings.microbatch, examples, params)
         return trajectory.project(directions, gradient[None], devices.mesh())[0]
 
     def of_all(params):
         if not sources.streamed(problem.train):
             return projected(params, problem.train, period.directions)
-        gradient = streaming.full_gradient(
-            problem.loss, params, problem.train, settings.microbatch_size
-        )
+        gradient = streaming.full_gradient(problem.loss, params, problem.train, settings.microbatch)
         return trajectory.project(period.directions, ravel_pytree(gradient)[0][None])[0]
 
     def anchor(params):

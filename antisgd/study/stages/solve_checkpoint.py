@@ -63,5 +63,9 @@ class Checkpoint:
         self.kept = state.kept
         return state
 
+    def remove(self) -> None:
+        """A solve that is good for nothing starts anew."""
+        results.remove(self.path, *self.folder.glob("basis_*.f32"))
+
     def _rows(self) -> Path:
         return self.folder / f"basis_{self.generation}.f32"

@@ -86,7 +86,7 @@ def path_curvature(
 def _curvatures(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
 ) -> list[np.ndarray]:
-    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch_size)
+    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch)
     if "product" in operator:
         images = np.asarray(operator["product"](vectors))
         return list(np.einsum("nd,nd->n", vectors, images, dtype=np.float64))
