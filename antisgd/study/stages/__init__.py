@@ -15,6 +15,7 @@ __all__ = [
     "record",
     "solve_checkpoint",
     "table",
+    "track",
     "train",
     "validity",
 ]

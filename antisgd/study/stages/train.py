@@ -17,6 +17,7 @@ from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings, Training
+from antisgd.study.stages import track
 
 __all__ = [
     "Trained", "evaluators", "hyperparameters", "learning_rate_at", "network", "optimizer_at",
@@ -70,18 +71,26 @@ def optimizer_at(
 def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
     """Trains all networks of a run folder, or goes on there; writes training.npz."""
     checkpoint = folder / "checkpoints" / "training.npz"
-    trained = train_networks(problem, [settings], checkpoint)
+    keep = track.keeper(problem, settings, folder)
+    trained = train_networks(problem, [settings], checkpoint, keep)
     write(folder / "training.npz", trained, settings)
     return trained
 
 
-def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Path) -> Trained:
+def train_networks(
+    problem: Problem,
+    varied: Sequence[Settings],
+    checkpoint: Path,
+    keep: Callable[[Any, int], None] = lambda params, epoch: None,
+) -> Trained:
     """Trains schemes × settings × seeds side by side, in this order, or goes on from a checkpoint.
 
     Args:
         problem: network, loss and examples.
         varied: settings that differ in learning rate and momentum alone.
         checkpoint: its file.
+        keep: gets the weights [networks, …] before the first epoch and after each, before a
+            checkpoint says that it is done.
 
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
@@ -97,7 +106,7 @@ def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Pat
     states, curves, done = results.read_checkpoint(checkpoint, (states, curves, 0))
     if int(done) < shared.epochs:
         start = (states, curves, int(done))
-        states, curves = _run_epochs(problem, varied, stream_keys, start, checkpoint)
+        states, curves = _run_epochs(problem, varied, stream_keys, start, checkpoint, keep)
     named = {name: curves[..., i] for i, name in enumerate(problem.curve_names)}
     return Trained(jax.tree.map(jnp.asarray, states), named)
 
@@ -116,7 +125,12 @@ def write(path: Path, trained: Trained, settings: Settings) -> None:
 
 
 def _run_epochs(
-    problem: Problem, varied: Sequence[Settings], keys: jax.Array, start: Any, checkpoint: Path
+    problem: Problem,
+    varied: Sequence[Settings],
+    keys: jax.Array,
+    start: Any,
+    checkpoint: Path,
+    keep: Callable[[Any, int], None],
 ) -> tuple[heavy_ball.TrainState, np.ndarray]:
     states, curves, done = start
     epochs, networks = varied[0].epochs, _networks(varied)
@@ -127,6 +141,8 @@ def _run_epochs(
     examples = ensemble.on_all_devices(problem.train)
     steps, saved = -(-problem.num_examples // varied[0].batch_size), time.monotonic()
     bar = display.progress_bar("training", "epoch", epochs, done, shown=devices.first())
+    if done == 0:
+        keep(states.params, 0)
     with interruption.postponed() as asked, bar:
         for epoch in range(done, epochs):
             states, losses = run_epoch(states, keys, epoch, examples, *swept)
@@ -135,6 +151,7 @@ def _run_epochs(
             followed = np.concatenate([np.asarray(losses), curves[:, epoch, :1]], axis=1)
             own = problem.optimizer is None
             check_finite(followed, epoch, steps, networks, heavy_ball=own)
+            keep(states.params, epoch + 1)
             words = _in_words(problem.curve_names, curves[0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
