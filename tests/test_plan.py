@@ -146,6 +146,29 @@ def test_times_add_up_what_is_left(paper, tmp_path, monkeypatch):
     assert more.keys() == {"eigenpairs", "recording", "compilation"}
 
 
+def test_what_tracking_needs(paper, tmp_path, monkeypatch):
+    """Ten solves and two cold ones, of 57 basis vectors each; eleven rows of weights are kept."""
+    monkeypatch.setattr(timing, "_timed_step", lambda *_: (0.01, 3.0))
+    monkeypatch.setattr(timing, "_timed_product", lambda *_: (2.0, 5.0))
+    monkeypatch.setattr(timing, "_timed_projection", lambda *_: 1e12)
+    tracking = dataclasses.replace(PAPER, track_every=10, stages=("train", "track"))
+    needed = work(tmp_path, tracking)
+    assert needed == plan.Work(
+        0, 0, periods=0, train=1, solves=0, records=0, products=0, tracked=13
+    )
+    assert plan.memory(paper, tracking, needed)["tracking"].device == 4 * D * (57 + 10)
+    assert plan.disk(paper, tracking, needed) == 4 * 4 * D + 4 * D * (11 + 10)
+    seconds = timing.rough_times(paper, tracking, needed, planning=True)["tracking"]
+    assert seconds == pytest.approx(13 * ((57 + 56) * 2 + (4 * 57**2 + 2 * 57 * 10) * D / 1e12))
+    results.write_arrays(tmp_path / "tracked.npz")
+    assert work(tmp_path, tracking).tracked == 0 == work(tmp_path, PAPER).tracked
+    many = dataclasses.replace(tracking, track_eigenpairs=D + 1)
+    with pytest.raises(
+        ValueError, match=f"--track_eigenpairs={D + 1} is more than the {D} weights"
+    ):
+        plan.refuse(paper, many, needed, tmp_path)
+
+
 def test_a_run_that_is_over_before_its_time_is_known_is_timed_for_a_plan_alone(paper, tmp_path):
     short = dataclasses.replace(PAPER, batch_size=50_000, epochs=1, analysis_epochs=1)
     assert timing.rough_times(paper, short, work(tmp_path, short), planning=False) == {}

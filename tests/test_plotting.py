@@ -108,6 +108,13 @@ def simulated():
     return SimpleNamespace(x=x, found={case: dict.fromkeys(names, one) for case in cases})
 
 
+def tracked(edge=1.0):
+    """Two eigenvalues at four epochs, one of them negative once."""
+    values = np.array([[4.0, 1.0], [3.0, -1.0], [2.0, 0.5], [1.0, 0.4]])
+    rates = np.geomspace(0.1, 0.05, 4)
+    return plotting.tracked_eigenvalues(np.arange(4) * 5, values, 0.03 / rates, edge * 3.8 / rates)
+
+
 def figures():
     curves = {name: np.linspace(0.1, 0.9, 12) for name in
               ("train_loss", "test_loss", "train_accuracy", "test_accuracy")}  # fmt: skip
@@ -136,6 +143,7 @@ def figures():
         "seeds": plotting.accuracy_comparison({"best epoch": accuracy, "last epoch": accuracy},
                                               ["without", "with"]),
         "bins": agreement(),
+        "tracked": tracked(),
         "shaken": shaken(),
         "quadratic": quadratic.variances(simulated()),
     }  # fmt: skip
@@ -418,6 +426,17 @@ def test_the_whole_spectrum_is_counted_beside_the_eigenvalues_found(drawn):
     assert found.get_ydata()[-1] == 40
     assert found.get_xdata()[0] == REGIMES["with replacement"].eigenvalues.max()
     assert "$\\lambda_\\mathrm{cross}$" in notes(axis)
+
+
+def test_tracked_eigenvalues_stand_between_the_crossover_and_the_edge(drawn):
+    (axis,) = drawn["tracked"].axes
+    largest = line(axis, "largest of 2 eigenvalues")
+    np.testing.assert_array_equal(largest.get_xydata(), [[0, 4], [5, 3], [10, 2], [15, 1]])
+    cross = line(axis, "$\\lambda_\\mathrm{cross}$").get_ydata()
+    edge = line(axis, "stability, $2(1+\\beta)/\\eta$").get_ydata()
+    np.testing.assert_allclose([cross[0], cross[-1], edge[0], edge[-1]], [0.3, 0.6, 38, 76])
+    (without,) = tracked(edge=np.nan).axes
+    assert not [one for one in without.lines if "stability" in str(one.get_label())]
 
 
 def test_fig_8_shades_the_analysis_period_and_shows_percent(drawn):

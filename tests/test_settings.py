@@ -19,7 +19,8 @@ OTHER = Settings(
     seed=3, seeds=2, batch_size=7, learning_rate=0.125, learning_rate_decay=0.5, momentum=0.75,
     epochs=4, sampling=("with_replacement",), curve_examples=11, eigenpairs=13, basis_memory=1.5,
     analysis_epochs=5, analysis_seeds=2, full_gradient="quadratic", stages=("train",),
-    microbatch_size=17, block_size=2, precision="high",
+    microbatch_size=17, block_size=2, precision="high", analysis_periods=2, track_every=2,
+    track_eigenpairs=3,
 )  # fmt: skip
 # What the numbers do not depend on.
 FREE = {"basis_memory", "stages", "microbatch_size", "block_size", "precision"}
@@ -77,6 +78,8 @@ BAD = {
     "learning_rate": (0.0, "not positive"),
     "learning_rate_decay": (0.0, r"outside \(0, 1\]"),
     "stages": (("train", "trian"), "unknown trian"),
+    "track_every": (101, "more than --epochs=100"),
+    "track_eigenpairs": (3, "needs --track_every=EPOCHS"),
 }
 
 
@@ -143,15 +146,18 @@ LENETS = {
     "seed": 0,
     "seeds": 1,
     "stages": ("train", "eigenpairs", "analysis", "covariance", "discard", "validity", "density",
-               "predict", "figures"),
+               "predict", "track", "figures"),
+    "track_eigenpairs": None,
+    "track_every": None,
     "weight_decay": 1e-4,
 }  # fmt: skip
 # Of every main, beside its own.
 PROCESSES = {"distributed": False, "coordinator": None, "processes": None, "process": None}
 # The range that the help states.
 RANGES = {
-    "a positive integer": {"analysis_epochs", "batch_size", "block_size", "curve_examples",
-                           "eigenpairs", "microbatch_size", "processes", "seeds"},
+    "a positive integer": {"analysis_epochs", "analysis_periods", "batch_size", "block_size",
+                           "curve_examples", "eigenpairs", "microbatch_size", "processes",
+                           "seeds", "track_eigenpairs", "track_every"},
     "a non-negative integer": {"analysis_seeds", "epochs", "process"},
     "an integer": {"num_examples", "seed"},
     "a non-negative number": {"basis_memory"},

@@ -38,7 +38,7 @@ def init(
         dimension: d.
         key: of all random vectors of the solve.
         block_size: vectors multiplied at a time, at most d of them.
-        start: rows [r, d] to start from; random vectors fill them up to a block.
+        start: rows [r, d] to start from, see `leading_eigenpairs`.
         dtype: of basis and products, JAX's default: float32 unless x64 is enabled.
         mesh: devices that hold the basis, each its columns; None for one of them.
 

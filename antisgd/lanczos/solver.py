@@ -101,7 +101,10 @@ def leading_eigenpairs(
         max_products: stop here, converged or not (probe and certificate not counted).
         memory: bytes that the basis may take on the device; it is restarted when full.
         probe_products: products of the search for missed pairs, 0 for none.
-        start: rows [r, d] to start from, such as earlier eigenvectors' sum.
+        start: rows [r, d] to start from, which need not be orthonormal; random vectors fill them up
+            to a block. For weights that have moved since an earlier solve: the sum of its
+            eigenvectors, or one sum for each vector of a block. All of them one by one make blocks
+            of r vectors, which need two to three times the products.
         dtype: of basis and products, JAX's default float; float64 inside `jax.enable_x64(True)`.
         state: of an earlier solve of the same matvec, finished or not, to go on from. Its basis
             buffers are used up. Stopped and resumed, a solve gives the same bits.

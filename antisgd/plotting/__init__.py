@@ -5,6 +5,7 @@ The figures, by their number in the paper
     variances_figure          Fig. 2 and 7
     eigenvalue_density        Fig. 5, the eigenvalues found
     spectrum_count            Fig. 5, all of them by their density
+    tracked_eigenvalues       the leading ones along training
     training_curves           Fig. 8
     variances_by_setting      Fig. 9
     scales_figure             Fig. 10
@@ -44,7 +45,13 @@ from antisgd.plotting.panels import (
     projection_panel,
     variances_panel,
 )
-from antisgd.plotting.spectra import count_panel, eigenvalue_density, spectrum_count, spectrum_panel
+from antisgd.plotting.spectra import (
+    count_panel,
+    eigenvalue_density,
+    spectrum_count,
+    spectrum_panel,
+    tracked_eigenvalues,
+)
 from antisgd.plotting.style import label_source
 
 __all__ = [
@@ -74,6 +81,7 @@ __all__ = [
     "scales_figure",
     "spectrum_count",
     "spectrum_panel",
+    "tracked_eigenvalues",
     "training_curves",
     "variances_by_setting",
     "variances_figure",

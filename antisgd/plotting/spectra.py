@@ -18,7 +18,9 @@ from antisgd.plotting.style import (
     styled,
 )
 
-__all__ = ["count_panel", "eigenvalue_density", "spectrum_count", "spectrum_panel"]
+__all__ = [
+    "count_panel", "eigenvalue_density", "spectrum_count", "spectrum_panel", "tracked_eigenvalues",
+]  # fmt: skip
 
 # Fewer eigenvalues are counted one by one: most bins of a histogram would hold none.
 FEW = 50
@@ -116,4 +118,31 @@ def spectrum_count(
     )  # fmt: skip
     mark_x(axis, cross, CROSS)
     axis.legend(loc="lower left")
+    return figure
+
+
+@styled
+def tracked_eigenvalues(
+    epochs: np.ndarray, values: np.ndarray, cross: np.ndarray, edge: np.ndarray
+) -> Figure:
+    """The leading eigenvalues along training, with λ_cross and the edge of stability.
+
+    Args:
+        epochs: passes over the examples before each solve, [n].
+        values: descending, [n, k].
+        cross: λ_cross at the learning rate of each epoch, nan where there is none, [n].
+        edge: 2(1+β)/η at that of each epoch, nan where there is none, [n].
+    """
+    figure, axes = new_figure(COLUMN, 2.5)
+    axis = axes[0, 0]
+    shown = np.where(np.asarray(values) > 0, values, np.nan)
+    axis.plot(epochs, shown[:, 1:], color=BLUE, linewidth=0.6, marker="o", markersize=1.2,
+              alpha=0.5)  # fmt: skip
+    axis.plot(epochs, shown[:, 0], color=BLUE, marker="o", markersize=2.5,
+              label=f"largest of {shown.shape[1]} eigenvalues")  # fmt: skip
+    for line, style, name in ((edge, "--", "stability, $2(1+\\beta)/\\eta$"), (cross, ":", CROSS)):
+        if np.isfinite(line).any():
+            axis.plot(epochs, line, style, color=GREY, label=name)
+    axis.set(yscale="log", xlabel="epoch of training", ylabel=EIGENVALUE)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

@@ -23,6 +23,7 @@ from antisgd.study.stages import (
     eigenpairs,
     predict,
     record,
+    track,
     train,
     validity,
 )
@@ -117,6 +118,8 @@ def measure(
     """
     if settings.analysis_seeds > 1:
         raise ValueError(f"--analysis_seeds={settings.analysis_seeds}: one network is measured")
+    if settings.track_every is not None:
+        raise ValueError("--track_every: weights trained elsewhere have no epochs to track")
     stages = tuple(name for name in settings.stages if name != "train")
     settings = dataclasses.replace(settings, stages=stages)
     if not isinstance(state, heavy_ball.TrainState):
@@ -288,4 +291,5 @@ _COMPUTE = {
     "validity": _path_curvature,
     "density": _density,
     "predict": _predicted,
+    "track": track.track,
 }

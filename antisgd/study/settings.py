@@ -105,6 +105,14 @@ class Eigenpairs:
         decides=False,
     )
 
+    track_every: int | None = setting(
+        None, "Epochs between leading eigenvalues along training; none without it.", least=1,
+        kind=int,
+    )  # fmt: skip
+    track_eigenpairs: int | None = setting(
+        None, "How many of them, with --track_every; 10 if not given.", least=1, kind=int
+    )
+
     @property
     def basis_limit(self) -> int | None:
         """Bytes that the basis may take; None: as many as it needs."""
@@ -156,7 +164,7 @@ class Run:
         "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along the periods, 160 "
         "Hessian products; density: the whole spectrum, 200 products; predict: both periods from "
         "theta_K alone, some 1024 products, with the spread outside the eigenpairs if density was "
-        "run.",
+        "run; track: with --track_every.",
         decides=False,
     )
     microbatch_size: int | None = setting(
@@ -212,6 +220,12 @@ class Settings(Training, Eigenpairs, Analysis, Run):
                 f"--eigenpairs={self.eigenpairs}: statistics over directions and power laws need "
                 "at least 3; give more, or leave analysis out of --stages"
             )
+        if self.track_every is not None and self.track_every > self.epochs:
+            raise ValueError(
+                f"--track_every={self.track_every} is more than --epochs={self.epochs}: give less"
+            )
+        if self.track_eigenpairs is not None and self.track_every is None:
+            raise ValueError("--track_eigenpairs needs --track_every=EPOCHS")
         unknown = sorted(set(self.stages) - set(STAGES))
         if unknown:
             raise ValueError(f"--stages: unknown {', '.join(unknown)}; there are {STAGES}")

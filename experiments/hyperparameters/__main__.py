@@ -177,11 +177,12 @@ def _train(problem: Problem, settings: Settings, group: list[Point], folder: Pat
     batch = hashlib.sha256(repr(untrained).encode()).hexdigest()[:8]
     shared_checkpoint, seeds = folder / "checkpoints" / f"training_{batch}.npz", settings.seeds
     varied = [one.of(settings) for one in untrained]
-    states, curves = train.train_networks(problem, varied, shared_checkpoint)
+    states, curves, _ = train.train_networks(problem, varied, shared_checkpoint)
     for i, point in enumerate(untrained):
         own = jax.tree.map(lambda leaf, i=i: leaf[i * seeds :][:seeds], states)
         own_curves = np.stack(list(curves.values()), -1)[i * seeds :][:seeds]
-        results.write_checkpoint(_checkpoint(folder, point), (own, own_curves, settings.epochs))
+        kept = {"curves": own_curves}
+        results.write_checkpoint(_checkpoint(folder, point), (own, kept, settings.epochs))
     results.remove(shared_checkpoint)
 
 

@@ -21,6 +21,7 @@ from antisgd.study.findings import (
     schemes,
     stationarity,
     tails,
+    tracking,
     training,
     validity,
     variances,
@@ -107,10 +108,12 @@ def _of_network(
     marks: Mapping[int, float] | None,
 ) -> tuple[Rows, Panels]:
     """What one network shows, as far as its stages went."""
-    pairs = found.get("eigenpairs")
+    pairs, tracked = found.get("eigenpairs"), found.get("track")
+    along = ([], {}) if tracked is None else (tracking.rows(tracked), tracking.panels(tracked))
     if pairs is None:
-        return [], {}
-    rows, panels = curvature.rows(conditions, pairs), curvature.panels(conditions, pairs)
+        return along
+    rows = curvature.rows(conditions, pairs) + along[0]
+    panels = curvature.panels(conditions, pairs) | along[1]
     parts = (_of_periods, partial(_of_noise, marks=marks), _of_spectrum)
     for part in parts:
         more_rows, more_panels = part(problem, conditions, found)

@@ -10,7 +10,7 @@ import jax
 from antisgd import devices, lanczos, results, sources
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
-from antisgd.study.stages import cohorts, record, table
+from antisgd.study.stages import cohorts, record, table, track
 from antisgd.study.stages.period import folder_of, kept_epochs
 
 __all__ = [
@@ -31,6 +31,7 @@ class Work(NamedTuple):
         records: periods still to be recorded.
         products: Hessian products besides, still to be taken.
         stored: networks whose basis and vectors lie on disk at a time; None: all analysed.
+        tracked: solves along training still to be done.
     """
 
     pairs: int
@@ -41,6 +42,7 @@ class Work(NamedTuple):
     records: int
     products: int
     stored: int | None = None
+    tracked: int = 0
 
 
 class Bytes(NamedTuple):
@@ -79,6 +81,8 @@ def work(settings: Settings, place: Place) -> Work:
             if stage.name in settings.stages
             for one in places
         ),
+        tracked=sum(track.num_solves(settings) * place.missing(one / track.FILE) for one in places)
+        * ("track" in settings.stages),
     )
 
 
@@ -110,6 +114,11 @@ def refuse(problem: Problem, settings: Settings, needed: Work, folder: Path) -> 
         raise ValueError(
             f"--eigenpairs={needed.pairs} is more than the {problem.dimension} weights of the "
             "network"
+        )
+    if track.num_pairs(settings) * bool(needed.tracked) > problem.dimension:
+        raise ValueError(
+            f"--track_eigenpairs={track.num_pairs(settings)} is more than the "
+            f"{problem.dimension} weights of the network"
         )
     limit = settings.basis_limit
     least = lanczos.memory_plan(problem.dimension, max(1, needed.pairs)).least_bytes
@@ -190,6 +199,10 @@ def memory(problem: Problem, settings: Settings, needed: Work) -> dict[str, Byte
         solve = lanczos.memory_plan(d, needed.pairs, memory=settings.basis_limit)
         held = (solve.basis_bytes + solve.vectors_bytes) // parts
         items["eigenpairs"] = Bytes(held, solve.host_bytes)
+    if needed.tracked:
+        solve = lanczos.memory_plan(d, track.num_pairs(settings))
+        held = (solve.basis_bytes + solve.vectors_bytes) // parts
+        items["tracking"] = Bytes(held, solve.host_bytes + solve.vectors_bytes)
     if needed.periods:
         chunk = 4 * d * record.chunk_steps(settings) * recorded_arrays(problem, settings)
         # Weights in float64, velocities and noise of every period of a network, then what turns
@@ -218,7 +231,10 @@ def disk(problem: Problem, settings: Settings, needed: Work) -> int:
     recordings += (
         needed.periods * 4 * len(kept_epochs(settings.analysis_epochs)) * problem.dimension
     )
-    networks = 16 * settings.networks * problem.dimension
+    # Beside the networks the weights that are tracked, and the vectors of the last solve of each.
+    rows = len(track.tracked_epochs(settings))
+    rows += track.num_pairs(settings) * bool(rows)
+    networks = (16 * settings.networks + 4 * settings.analysis_seeds * rows) * problem.dimension
     if not needed.pairs:
         return recordings + networks
     limit = settings.basis_limit
@@ -260,8 +276,8 @@ def device() -> Room:
 
 
 def _totals(items: dict[str, Bytes]) -> dict[Room, int]:
-    """Bytes wanted of each place; solve and recording come one after the other."""
-    names = ("eigenpairs", "recording")
+    """Bytes wanted of each place; solves and recording come one after the other."""
+    names = ("eigenpairs", "recording", "tracking")
     later = [items.get(name, Bytes(0, 0)) for name in names]
     always = sum(item.device for name, item in items.items() if name not in names)
     if device() == machine():

@@ -12,7 +12,7 @@ from antisgd import ensemble, heavy_ball, lanczos, sampling, sources, trajectory
 from antisgd.study.preflight import plan, sizes
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
-from antisgd.study.stages import record
+from antisgd.study.stages import record, track
 
 __all__ = ["rough_times", "text"]
 
@@ -48,7 +48,8 @@ def rough_times(
     Raises:
         MemoryError: what a block of products holds in between exceeds the memory.
     """
-    if not (needed.train or needed.solves or needed.records or needed.products):
+    left = needed.train, needed.solves, needed.records, needed.products, needed.tracked
+    if not any(left):
         return {}
     M = -(-problem.num_examples // settings.batch_size)
     if (settings.epochs + settings.analysis_epochs) * M < WORTH_TIMING and not planning:
@@ -58,7 +59,7 @@ def rough_times(
     times = {}
     if needed.train and settings.epochs:
         times["training"] = needed.train * step * settings.epochs * M
-    if not needed.pairs and not needed.directions:
+    if not needed.pairs and not needed.directions and not needed.tracked:
         return times | _rest(settings, compiling)
     product, longer = _timed_product(problem, settings, needed)
     rate = _timed_projection(problem.dimension, record.chunk_steps(settings))
@@ -68,6 +69,10 @@ def rough_times(
         alone = step / settings.networks
         period = _period(problem, settings, needed.directions, alone, product, rate)
         times["recording"] = needed.records * period
+    if needed.tracked:
+        pairs = track.num_pairs(settings)
+        solve = _solve(problem.dimension, pairs, product, rate)
+        times["tracking"] = needed.tracked * solve
     if needed.products:
         times["other products"] = needed.products * product
     return times | _rest(settings, compiling + LIKE_A_PRODUCT * longer)
@@ -129,7 +134,7 @@ def _timed_product(problem: Problem, settings: Settings, needed: plan.Work) -> t
     Raises:
         MemoryError: what a block of products holds in between exceeds the memory.
     """
-    block = sizes.block_size(problem, settings, needed.pairs)
+    block = sizes.block_size(problem, settings, needed.pairs or track.num_pairs(settings))
     start = time.perf_counter()
     program, arguments, count = sizes.compiled(problem, settings, settings.microbatch, block)
     compiling = time.perf_counter() - start

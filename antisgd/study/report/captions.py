@@ -39,6 +39,12 @@ CAPTIONS = {
         "Where the lines meet nothing is missing among the eigenvalues found. Most of the spectrum "
         "lies far left of λ_cross.",
     ),
+    "tracked_eigenvalues": Caption(
+        "Leading eigenvalues along training",
+        "Above the dashed line a step would overshoot and grow. Both lines rise as the learning "
+        "rate falls; on directions below λ_cross the anti-correlations act. Whether training "
+        "sharpens towards the edge or flattens away from it is seen in the largest eigenvalue.",
+    ),
     "noise_autocorrelation_schemes": Caption(
         "Noise autocorrelation with both schemes",
         "The dip of the left panel should be missing in the right one: with replacement nothing "

@@ -16,6 +16,7 @@ __all__ = [
     "record",
     "solve_checkpoint",
     "table",
+    "track",
     "train",
     "validity",
 ]

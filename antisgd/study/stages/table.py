@@ -38,6 +38,8 @@ STAGES = (
     Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
     # 32 directions at 4 drawn weights, some 4 times for each of two schemes; gradients beside them.
     Stage("predict", ("train", "eigenpairs"), "prediction_*.npz", products=1024),
+    # Products by the settings: num_solves of stages/track.py says how many solves.
+    Stage("track", ("train",), "tracked.npz"),
     Stage("figures", ("train",), "report.html"),
 )
 

@@ -17,6 +17,7 @@ from antisgd.study import interruption
 from antisgd.study.divergence import check_finite
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings, Training
+from antisgd.study.stages import track
 from antisgd.study.stages.cohorts import Cohort, cohorts, in_order, whole
 
 __all__ = [
@@ -77,7 +78,8 @@ def optimizer_at(
 def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
     """Trains the networks that a run folder lacks, or goes on there; writes training.npz."""
     begun = cohorts(settings, folder / "checkpoints" / "training.npz")
-    parts = [(one, _trained(problem, [settings], one, path)) for one, path in begun]
+    keepers = partial(track.keeper, problem, settings, folder)
+    parts = [(one, _trained(problem, [settings], one, path, keepers(one))) for one, path in begun]
     trained = parts[0][1]
     if len(parts) > 1:
         states, *told = in_order(settings, parts)
@@ -86,22 +88,33 @@ def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
     return trained
 
 
-def train_networks(problem: Problem, varied: Sequence[Settings], checkpoint: Path) -> Trained:
+def train_networks(
+    problem: Problem,
+    varied: Sequence[Settings],
+    checkpoint: Path,
+    keep: Callable[[Any, int], None] = lambda params, epoch: None,
+) -> Trained:
     """Trains schemes × settings × seeds side by side, in this order, or goes on from a checkpoint.
 
     Args:
         problem: network, loss and examples.
         varied: settings that differ in learning rate and momentum alone.
         checkpoint: its file.
+        keep: gets the weights [networks, …] before the first epoch and after each, before a
+            checkpoint says that it is done.
 
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
-    return _trained(problem, varied, whole(varied[0]), checkpoint)
+    return _trained(problem, varied, whole(varied[0]), checkpoint, keep)
 
 
 def _trained(
-    problem: Problem, varied: Sequence[Settings], cohort: Cohort, checkpoint: Path
+    problem: Problem,
+    varied: Sequence[Settings],
+    cohort: Cohort,
+    checkpoint: Path,
+    keep: Callable[[Any, int], None],
 ) -> Trained:
     shared, seeds = varied[0], cohort.seeds
     init_keys, stream_keys = (
@@ -118,7 +131,7 @@ def _trained(
     states, kept, done = results.read_checkpoint(checkpoint, (states, kept, 0))
     if int(done) < shared.epochs:
         start = (states, kept, int(done))
-        states = _run_epochs(problem, varied, cohort, stream_keys, start, checkpoint)
+        states = _run_epochs(problem, varied, cohort, stream_keys, start, checkpoint, keep)
     curves = kept.pop("curves")
     named = {name: curves[..., i] for i, name in enumerate(problem.curve_names)}
     return Trained(jax.tree.map(jnp.asarray, states), named, kept)
@@ -151,6 +164,7 @@ def _run_epochs(
     keys: jax.Array,
     start: Any,
     checkpoint: Path,
+    keep: Callable[[Any, int], None],
 ) -> heavy_ball.TrainState:
     states, kept, done = start
     epochs, networks = varied[0].epochs, _networks(varied, cohort)
@@ -161,6 +175,8 @@ def _run_epochs(
     examples = ensemble.on_all_devices(problem.train)
     steps, saved = -(-problem.num_examples // varied[0].batch_size), time.monotonic()
     bar = display.progress_bar("training", "epoch", epochs, done, shown=devices.first())
+    if done == 0:
+        keep(states.params, 0)
     with interruption.postponed() as asked, bar:
         for epoch in range(done, epochs):
             states, told = run_epoch(states, keys, epoch, examples, *swept)
@@ -169,6 +185,7 @@ def _run_epochs(
             # The last update shows in the loss after it.
             followed = np.concatenate([losses, kept["curves"][:, epoch, :1]], axis=1)
             check_finite(followed, epoch, steps, networks, optimizer=problem.optimizer)
+            keep(states.params, epoch + 1)
             words = _in_words(problem.curve_names, kept["curves"][0, epoch])
             bar.set_postfix_str(words, refresh=False)
             bar.update()
