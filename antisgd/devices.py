@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -25,10 +25,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
-    "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "compiler_options",
-    "connect", "count", "dealt", "end_all", "fetched", "fill", "filled", "first", "host",
-    "in_words", "local", "memory", "mesh", "on", "platform", "prepare", "refuse_unknown",
-    "several_processes", "told", "whole",
+    "AXIS", "COLUMNS", "DEALT", "WHOLE", "alone", "anywhere", "columns", "connect", "count",
+    "dealt", "end_all", "fetched", "fill", "filled", "first", "host", "in_words", "local",
+    "memory", "mesh", "on", "platform", "prepare", "several_processes", "told", "whole",
 ]  # fmt: skip
 
 AXIS = "all"
@@ -120,33 +119,6 @@ def in_words() -> str:
 def platform() -> str:
     """cpu, gpu or tpu."""
     return jax.default_backend()
-
-
-def compiler_options() -> dict[str, Any] | None:
-    """What Hessian products of blocks are compiled with.
-
-    On a GPU without Triton's matrix products, which XLA fails to compile for some of theirs
-    ("Couldn't find output tile sizes"); cuBLAS takes them instead.
-    """
-    return {"xla_gpu_enable_triton_gemm": False} if platform() == "gpu" else None
-
-
-@cache
-def refuse_unknown(precision: str) -> None:
-    """Refuses a precision of matrix products that the devices do not have.
-
-    Raises:
-        ValueError: names it.
-    """
-    one = jnp.ones((64, 64), jnp.float32)
-    try:
-        with jax.default_matmul_precision(precision):
-            jax.jit(jnp.dot).lower(one, one).compile()
-    except (ValueError, TypeError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
-        raise ValueError(
-            f"precision={precision!r} is none that matrix products have on this {platform()}: give "
-            "'highest', or another name that jax.default_matmul_precision takes"
-        ) from error
 
 
 def memory() -> int | None:

@@ -11,7 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from antisgd import averaging, devices, inputs
+from antisgd import averaging, compilation, devices, inputs
 from antisgd import weights as division
 
 __all__ = ["gauss_newton_product", "hessian_vector_product", "ravel_subset"]
@@ -143,7 +143,7 @@ def _product_over_data(
     weights: Any,
     precision: str,
 ) -> Matvec:
-    devices.refuse_unknown(precision)
+    compilation.refuse_unknown(precision)
     chosen, rest, join = division.divide(params, only)
     point = division.widened(chosen), rest
     dtype = ravel_pytree(list(point[0]))[0].dtype

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from antisgd import results
+from antisgd.study.fields import setting
 from antisgd.study.findings.rows import with_error
 from antisgd.study.report import caption
-from antisgd.study.settings import setting
 from experiments import cli
 from experiments.paper import CAPTIONED
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from antisgd import data, objective
 from antisgd.study import Problem, Settings
-from antisgd.study.settings import setting, to_json
+from antisgd.study.fields import setting, to_json
 
 __all__ = ["Pictures", "on_the_papers", "problem"]
 

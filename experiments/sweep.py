@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from antisgd import results
-from antisgd.study.settings import check_bounds, setting
+from antisgd.study.fields import check_bounds, setting
 from experiments import cli
 
 

@@ -25,8 +25,11 @@ INTERNAL_EDGES = {
     ("audit", "results"),
     ("audit", "statistics"),
     ("audit", "theory"),
+    ("compilation", "devices"),
     ("ensemble", "devices"),
+    ("hessian", "compilation"),
     ("hessian", "devices"),
+    ("lanczos", "compilation"),
     ("lanczos", "devices"),
     ("objective", "devices"),
     ("results", "devices"),
@@ -92,7 +95,7 @@ INTERNAL_EDGES = {
 }
 # The parts of the study, in layers: a part takes from lower layers alone, not from beside it.
 LAYERS = (
-    {"problem", "interruption", "optimiser", "stages.table"},
+    {"problem", "interruption", "optimiser", "stages.table", "fields"},
     {"settings"},
     {"conditions", "divergence"},
     {"stages"},

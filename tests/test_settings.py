@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from antisgd.study import Settings, cli
-from antisgd.study.settings import Place, check_bounds
+from antisgd.study.fields import check_bounds
+from antisgd.study.settings import Place
 from antisgd.study.stages import table
 from experiments.lenet import __main__ as lenet
 from experiments.pictures import Pictures

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from scipy.sparse.linalg import LinearOperator
 
-from antisgd import devices, inputs
+from antisgd import compilation, devices, inputs
 from antisgd.lanczos import arguments
 from antisgd.lanczos import basis as storage
 
@@ -103,7 +103,7 @@ def linear_operator(matvec: Matvec, dimension: int, *, dtype: Any = None) -> Lin
 @cache
 def _apply() -> Any:
     """The program, for the devices that there are once it is asked for."""
-    options = devices.compiler_options()
+    options = compilation.compiler_options()
     return jax.jit(_products, static_argnums=(2, 3), compiler_options=options)
 
 

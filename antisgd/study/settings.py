@@ -10,29 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from antisgd import devices
+from antisgd.study.fields import check_bounds, setting, to_json
 from antisgd.study.stages import table
 
 __all__ = [
     "MICROBATCH", "SCHEMES", "Analysis", "Eigenpairs", "Place", "Processes", "Run", "Settings",
-    "Training", "check_bounds", "setting", "to_json",
+    "Training",
 ]  # fmt: skip
 
 STAGES = table.names()
 SCHEMES = ("without_replacement", "with_replacement")
 # Examples at a time where nobody has asked the memory.
 MICROBATCH = 500
-
-
-def setting(default: Any, words: str, **constraints: Any) -> Any:
-    """A field of a settings class.
-
-    Args:
-        default: where it is not given.
-        words: for --help.
-        **constraints: `least`, the smallest value; `choices`, all values; `decides` False where
-            the numbers do not depend on it; `kind`, its type where the default does not tell.
-    """
-    return dataclasses.field(default=default, metadata={"words": words, **constraints})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,29 +285,3 @@ class Processes:
     process: int | None = setting(
         None, "Number of this one, from 0, with --coordinator.", least=0, kind=int
     )
-
-
-def to_json(options: Any) -> dict[str, Any]:
-    """The fields of a settings class that decide numbers, as JSON values."""
-    return {
-        field.name: list(value) if isinstance(value, tuple) else value
-        for field in dataclasses.fields(options)
-        if field.metadata.get("decides", True)
-        for value in [getattr(options, field.name)]
-    }
-
-
-def check_bounds(options: Any) -> None:
-    """Checks every field against its smallest value and its choices.
-
-    Raises:
-        ValueError: naming the setting and what it may be.
-    """
-    for field in dataclasses.fields(options):
-        value, allowed = getattr(options, field.name), field.metadata.get("choices")
-        least = field.metadata.get("least")
-        if least is not None and value is not None and not value >= least:
-            raise ValueError(f"--{field.name}={value} is below {least}")
-        given = value if isinstance(value, tuple) else (value,)
-        if allowed and not set(given) <= set(allowed):
-            raise ValueError(f"--{field.name}={value}: choose from {', '.join(allowed)}")

@@ -19,8 +19,8 @@ Every step of full batches takes all pictures: sized for digits, not for 50,000 
 from antisgd import models, results
 from antisgd.plotting import injected as plots
 from antisgd.study import Place, Settings, preflight
+from antisgd.study.fields import check_bounds, to_json
 from antisgd.study.findings.rows import Panels
-from antisgd.study.settings import check_bounds, to_json
 from experiments import cli, outcome, pictures
 from experiments.anti_pgd import descents as ways
 from experiments.anti_pgd import minima

@@ -19,7 +19,7 @@ from antisgd import display, ensemble, heavy_ball, injection, objective, results
 from antisgd.study import Problem, Settings, interruption
 from antisgd.study.conditions import conditions_of
 from antisgd.study.divergence import check_finite
-from antisgd.study.settings import setting
+from antisgd.study.fields import setting
 from antisgd.study.stages import train as training
 
 REFERENCE = "without_replacement"

@@ -17,8 +17,8 @@ import numpy as np
 from antisgd import audit, data, results
 from antisgd.audit import page
 from antisgd.audit.recording import CLAIMS
+from antisgd.study.fields import check_bounds, setting
 from antisgd.study.findings.rows import Rows, row
-from antisgd.study.settings import check_bounds, setting
 from experiments import cli, outcome
 
 __all__ = ["Options", "main"]

@@ -20,8 +20,8 @@ from jax.flatten_util import ravel_pytree
 from antisgd import display, hessian, lanczos, models, results, statistics, trajectory
 from antisgd.study import Place, Problem, Settings, preflight
 from antisgd.study.conditions import conditions_of
+from antisgd.study.fields import check_bounds, setting
 from antisgd.study.findings.rows import Rows, mean_row
-from antisgd.study.settings import check_bounds, setting
 from antisgd.study.stages import train
 from antisgd.study.stages.covariance import of_examples
 from experiments import cli, outcome, paper, pictures

@@ -26,7 +26,7 @@ import numpy as np
 from antisgd import models, results
 from antisgd.study import Place, Problem, Settings, preflight
 from antisgd.study.conditions import conditions_of
-from antisgd.study.settings import setting
+from antisgd.study.fields import setting
 from antisgd.study.stages import analysis, eigenpairs, record, train
 from experiments import cli, outcome, paper, pictures
 from experiments.hyperparameters import summary

@@ -21,8 +21,8 @@ import numpy as np
 from antisgd import models
 from antisgd.plotting import orders as plots
 from antisgd.study import Place, Settings, preflight
+from antisgd.study.fields import check_bounds, setting, to_json
 from antisgd.study.findings.rows import Panels
-from antisgd.study.settings import check_bounds, setting, to_json
 from antisgd.study.stages import eigenpairs
 from antisgd.study.stages import train as training
 from experiments import cli, outcome, pictures

@@ -18,7 +18,7 @@ import optax
 
 from antisgd import heavy_ball, results, sampling, theory
 from antisgd.plotting import quadratic as plots
-from antisgd.study.settings import setting
+from antisgd.study.fields import setting
 from experiments import cli, outcome
 from experiments.quadratic import simulations as sim
 from experiments.quadratic import summary as texts

@@ -1,6 +1,5 @@
 """What a run will hold in memory and on disk, known before it starts; refuses what cannot fit."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,14 +7,15 @@ from typing import Any, NamedTuple
 import jax
 
 from antisgd import devices, lanczos, results, sources
+from antisgd.study.preflight.room import Room, device, in_words, machine
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Place, Settings
 from antisgd.study.stages import cohorts, record, table, track
 from antisgd.study.stages.period import folder_of, kept_epochs
 
 __all__ = [
-    "Work", "beside_products", "device", "in_words", "numbers", "recorded_arrays", "refuse",
-    "text", "work",
+    "Room", "Work", "beside_products", "device", "in_words", "machine", "numbers",
+    "recorded_arrays", "refuse", "text", "work",
 ]  # fmt: skip
 
 
@@ -254,27 +254,6 @@ def _steps_per_epoch(problem: Problem, settings: Settings) -> int:
     return -(-problem.num_examples // settings.batch_size)
 
 
-class Room(NamedTuple):
-    """Something with memory, and its bytes."""
-
-    name: str
-    available: int
-
-
-def machine() -> Room:
-    """The host, or the container that the process runs in."""
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    words = limit.read_text().strip() if limit.exists() else ""
-    return Room("this machine", min(installed, int(words)) if words.isdecimal() else installed)
-
-
-def device() -> Room:
-    """What computes: an accelerator if there is one."""
-    limit = devices.memory()
-    return machine() if limit is None else Room("the accelerator", limit)
-
-
 def _totals(items: dict[str, Bytes]) -> dict[Room, int]:
     """Bytes wanted of each place; solves and recording come one after the other."""
     names = ("eigenpairs", "recording", "tracking")
@@ -303,12 +282,3 @@ def _held(folder: Path) -> int:
 def _free(folder: Path) -> int:
     places = (folder.absolute(), *folder.absolute().parents)
     return shutil.disk_usage(next(place for place in places if place.exists())).free
-
-
-def in_words(size: float) -> str:
-    """Bytes with the unit that suits them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} TiB"

@@ -81,15 +81,12 @@ def record(
     M, k = -(-problem.num_examples // settings.batch_size), len(directions)
     names = _recorded(problem, settings)
     files = open_files(folder, names, (settings.analysis_epochs * M, k))
-    key = train.stream_key(settings, seed)
-    key = jax.random.fold_in(key, number) if number else key
     places = len(kept_epochs(settings.analysis_epochs)), problem.dimension
     kept = results.open_recording(folder / "kept_weights.npy", places)
     mesh = devices.mesh()
     placed = dataclasses.replace(problem, train=ensemble.on_all_devices(problem.train))
-    period = Period(
-        placed, settings, devices.columns(directions, mesh), scheme, key, seed, folder, files, kept
-    )
+    rows, key = devices.columns(directions, mesh), train.stream_key(settings, seed, number)
+    period = Period(placed, settings, rows, scheme, key, seed, folder, files, kept)
     began = devices.whole(state, mesh)
     anchors, state = _run(period, began)
     # What process 0 wrote into them may be news to the others.

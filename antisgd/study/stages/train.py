@@ -261,6 +261,7 @@ def network(trained: Trained, index: int) -> heavy_ball.TrainState:
     return jax.tree.map(lambda leaf: leaf[index], trained.states)
 
 
-def stream_key(settings: Training, seed: int) -> jax.Array:
-    """Key of a seed's stream of examples, which the analysis period carries on."""
-    return ensemble.network_keys(settings.seed, settings.seeds)[1][seed]
+def stream_key(settings: Training, seed: int, period: int = 0) -> jax.Array:
+    """Key of a seed's stream of examples, which the first analysis period carries on."""
+    key = ensemble.network_keys(settings.seed, settings.seeds)[1][seed]
+    return jax.random.fold_in(key, period) if period else key
