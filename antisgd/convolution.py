@@ -19,14 +19,13 @@ from jax.interpreters import ad, batching, mlir
 
 __all__ = ["convolve", "convolve_and_pool", "maps_from_pictures", "pictures_from_maps"]
 
-Window = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
     """Where a window looks: its height and width, its step, the padding and size of the maps."""
 
-    window: Window
+    window: tuple[int, int]
     stride: int
     padding: Padding
     size: tuple[int, int]
@@ -99,35 +98,27 @@ def _correlated(maps: Array, kernel: Array, stride: int, padding: Padding) -> Ar
 
 
 def _by_patches(maps: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """The product of the kernels with the pixels under the window at each of its places."""
     kh, kw, _, features = kernel.shape
-    patches = _patches(maps, (kh, kw), stride, padding)
-    return _product(kernel.reshape(-1, features), patches)
+    geometry = Geometry((kh, kw), stride, padding, (maps.shape[1], maps.shape[2]))
+    patches = _im2col.bind(maps, geometry=geometry)
+    rows, *shape = patches.shape
+    # Adding nothing makes both vary over the same axes of a device mesh, as shard_map asks.
+    kernels = kernel.reshape(-1, features) + jnp.zeros_like(patches, shape=())
+    patches = patches.reshape(rows, -1) + jnp.zeros_like(kernels, shape=())
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    product = _contraction.bind(kernels, patches, terms=("kf", "kp", "fp"), precision=precision)
+    return product.reshape(-1, *shape)
 
 
 def _by_library(maps: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    layout = ("CHWN", "HWIO", "CHWN")
-    strides = stride, stride
+    strides, layout = (stride, stride), ("CHWN", "HWIO", "CHWN")
     return lax.conv_general_dilated(maps, kernel, strides, padding, dimension_numbers=layout)
 
 
 def _same(size: int, window: int, stride: int) -> tuple[int, int]:
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
-
-
-def _product(kernels: Array, patches: Array) -> Array:
-    """[k, f], [k, H, W, n] -> [f, H, W, n], as a product of two matrices."""
-    rows, *shape = patches.shape
-    # Adding nothing makes both vary over the same axes of a device mesh, as shard_map asks.
-    kernels = kernels + jnp.zeros_like(patches, shape=())
-    patches = patches.reshape(rows, -1) + jnp.zeros_like(kernels, shape=())
-    product = _contraction.bind(
-        kernels,
-        patches,
-        terms=("kf", "kp", "fp"),
-        precision=jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
-    )
-    return product.reshape(-1, *shape)
 
 
 @jax.custom_jvp
@@ -143,12 +134,6 @@ def _maximum_jvp(primals, tangents):
     winner = jnp.where(y[0] == z, 0, jnp.where(y[1] == z, 1, jnp.where(y[2] == z, 2, 3)))
     member = lax.broadcasted_iota(winner.dtype, y.shape, 0)
     return z, jnp.sum(jnp.where(member == winner[None], t, 0), 0)
-
-
-def _patches(maps: Array, window: Window, stride: int, padding: Padding) -> Array:
-    """[c, h, w, n] -> [kh·kw·c, H, W, n]: the pixels under the window at each of its places."""
-    geometry = Geometry(window, stride, padding, (maps.shape[1], maps.shape[2]))
-    return _im2col.bind(maps, geometry=geometry)
 
 
 def _gather(maps, geometry):
@@ -202,8 +187,7 @@ def _pad(array, axis, low, high):
 # As primitives they keep these transposes under any nesting of grad, jvp and vmap.
 
 
-def _transposed(pictures):
-    return pictures.swapaxes(-1, -4)
+_transposed = partial(jnp.swapaxes, axis1=-1, axis2=-4)
 
 
 def _transposed_in_a_loop(pictures):
@@ -231,12 +215,8 @@ def _linear_primitive(name: str, function: Any, shape: Any) -> Primitive:
 def _patches_shape(shape, geometry):
     (kh, kw), stride = geometry.window, geometry.stride
     *batch, c, _, _, n = shape
-    places = [
-        (size + sum(edges) - length) // stride + 1
-        for size, edges, length in zip(
-            geometry.size, geometry.padding, geometry.window, strict=True
-        )
-    ]
+    sizes = zip(geometry.size, geometry.padding, geometry.window, strict=True)
+    places = [(size + sum(edges) - length) // stride + 1 for size, edges, length in sizes]
     return (*batch, kh * kw * c, *places, n)
 
 

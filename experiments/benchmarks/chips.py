@@ -87,12 +87,9 @@ def pretend(found: list[Any]) -> Layout:
         size = rows, devices.filled(dimension, mesh)
         return shape(jax.ShapeDtypeStruct(size, jnp.float32), devices.COLUMNS)
 
-    told = {
-        "mesh": lambda: mesh, "count": lambda: len(found), "whole": whole, "dealt": dealt,
-        "platform": lambda: "tpu" if found[0].platform == "tpu" else "gpu",
-    }  # fmt: skip
-    for name, function in told.items():
-        setattr(devices, name, function)
+    devices.mesh, devices.count = lambda: mesh, lambda: len(found)
+    devices.platform = lambda: "tpu" if found[0].platform == "tpu" else "gpu"
+    devices.whole, devices.dealt = whole, dealt
     return Layout(mesh, whole, dealt, columns)
 
 
