@@ -4,6 +4,8 @@ Stages jit their functions anew in every run, so that runs of one process share 
 through the cache on disk alone, as runs of several processes do.
 """
 
+import os
+
 import jax
 import pytest
 
@@ -25,12 +27,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """One compilation cache and one of downloads for each process of the tests, forked ones too."""
+    """One compilation cache for all processes of the tests, one of downloads for each.
+
+    What one has compiled the others load. A program that is just being written is read as a
+    damaged one, of which JAX warns, and compiled.
+    """
     base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTISGD_CACHE_DIR", str(base / "compiled"))
+        patch.setenv("ANTISGD_CACHE_DIR", str(shared / "compiled"))
         patch.setenv("XDG_CACHE_HOME", str(base / "downloads"))
-        jax.config.update("jax_compilation_cache_dir", str(base / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 

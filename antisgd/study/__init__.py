@@ -5,7 +5,8 @@
 
 In reading order: `problem` and `settings` say what is measured and how, `stages` compute results
 and keep them, `findings` make rows and figures of results, `preflight` says what a run will need,
-`report` makes the page, and `run` puts them together by one table of stages.
+`report` makes the page, `outcome` writes it with rows and figures, and `run` puts them together by
+one table of stages.
 """
 
 from antisgd.study.problem import Problem
