@@ -24,6 +24,7 @@
     display      how results print
     plotting     arrays to figures
     devices      one mesh over all devices of all processes
+    compilation  what the compiler is told on them
     audit        what a run that is done says of itself, from its recording
     study        all of it on a network of yours, from training to a report
 
@@ -44,6 +45,7 @@ __all__ = [
     "anchors",
     "audit",
     "averaging",
+    "compilation",
     "convolution",
     "data",
     "devices",

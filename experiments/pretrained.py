@@ -1,6 +1,6 @@
 """Puts the network of a finished training into the package, for `antisgd.pretrained`.
 
-    python -m experiments.pretrained --run=runs/demo --name=lenet_digits
+    python -m experiments.pretrained --run=runs/digits --name=lenet_digits
     python -m experiments.pretrained --run=runs/lenet_cpu --name=lenet_cifar10
 
 Takes the first network of the run folder's training.npz.

@@ -35,7 +35,8 @@ def test_its_settings_are_those_of_the_flags(finished):
         "batch_size": 6, "learning_rate": 0.01, "learning_rate_decay": 0.98, "momentum": 0.9,
         "epochs": 1, "sampling": ["without_replacement", "with_replacement"],
         "curve_examples": None, "eigenpairs": 5, "analysis_epochs": 3, "analysis_seeds": 0,
-        "full_gradient": "exact",
+        "full_gradient": "exact", "analysis_periods": 1, "track_every": None,
+        "track_eigenpairs": None,
     }  # fmt: skip
 
 

@@ -39,6 +39,30 @@ COMMANDS = sorted(
 
 # What a fragment stands in, by a name that it alone holds.
 SURROUNDINGS = {
+    "# measured: deterministic": """
+import flax.linen as nn, jax, jax.numpy as jnp
+from antisgd import study
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x, training=False):
+        x = nn.BatchNorm(use_running_average=not training)(nn.Dense(4)(x))
+        return nn.Dense(2)(nn.Dropout(0.5, deterministic=not training)(nn.relu(x)))
+network = Network()
+train = jax.random.normal(jax.random.key(0), (20, 3)), jnp.arange(20) % 2
+def mean(logits, labels, weights):
+    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
+    return -jnp.sum(weights * picked) / jnp.sum(weights)
+""",
+    "images.npy": """
+import jax.numpy as jnp, numpy as np
+from antisgd import sources, study
+np.save("images.npy", np.ones((20, 3), np.float32))
+np.save("labels.npy", np.ones(20, np.float32))
+init, test = lambda key: jnp.zeros(3), None
+def loss(params, examples, weights):
+    off = examples[0] @ params - examples[1]
+    return jnp.sum(weights * off**2) / jnp.sum(weights)
+""",
     "loader:  # as you have it": """
 import numpy as np, torch
 N, S, P, eigenvalues = 40, 4, torch.eye(3, 3).double(), [1.0, 0.5, 0.2]
@@ -66,6 +90,17 @@ schedule = jax.tree.map(lambda *parts: jnp.concatenate(parts), *epochs)
 }
 # What a block must have computed, by a name that it alone holds.
 CHECKS = {
+    "# measured: deterministic": """
+settings = study.Settings(batch_size=5, epochs=1, stages=("train",), analysis_seeds=0)
+study.run(problem, settings, "run")
+import numpy as np
+kept = np.load("run/training.npz")
+assert np.isfinite(kept["step_largest"]).all() and any("batch_stats" in name for name in kept)
+""",
+    "images.npy": """
+problem.check()
+assert sources.streamed(problem.train)
+""",
     "recording.npz": """
 from antisgd import audit
 kept = np.load("recording.npz")
@@ -150,6 +185,7 @@ MISTAKES = {
     "of memory": [],
     "of disk": [],
     "is being worked in": [],
+    "trained networks": ["--seeds=2", "--stages=eigenpairs"],
 }
 
 
@@ -164,6 +200,8 @@ def test_a_mistake_gets_the_message_of_the_docs(part, tmp_path, monkeypatch):
     empty.mkdir()
     if part == "other settings":
         mains.run(lenet, folder, *tiny.FLAGS, "--stages=train", "--epochs=0")
+    if part == "trained networks":
+        mains.run(lenet, folder, *tiny.FLAGS, "--stages=train", "--analysis_seeds=0")
     if part == "of memory":
         monkeypatch.setattr(plan, "machine", lambda: plan.Room("this machine", 1000))
     if part == "of disk":

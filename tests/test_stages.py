@@ -307,7 +307,8 @@ def test_a_recording_that_kept_no_weights_goes_on_without_them(finished, tmp_pat
     run(folder)
     assert not list(folder.glob("validity_*.npz"))
     after = tiny.arrays_of(folder)
-    assert all(np.array_equal(array, after[name]) for name, array in before.items())
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name], err_msg=name)
     rows = {row["id"] for row in json.loads((folder / "summary.json").read_text())}
     assert "regime_ratio" in rows and "end_curvature_without_replacement" not in rows
 

@@ -189,10 +189,10 @@ def test_one_network_is_measured(tmp_path):
 
 def test_a_finished_folder_takes_more_periods_each_with_a_stream_of_its_own(tmp_path):
     problem, scheme = bare(), "without_replacement"
-    study.run(problem, BARE, tmp_path)
+    study.run(problem, ALONE, tmp_path)
     first = np.load(tmp_path / f"trajectory_{scheme}/noise.npy")
     assert not any("over_periods" in name for name in rows_of(tmp_path))
-    study.run(problem, dataclasses.replace(BARE, analysis_periods=3), tmp_path)
+    study.run(problem, dataclasses.replace(ALONE, analysis_periods=3), tmp_path)
     paths = ("trajectory", "period_1/trajectory", "period_2/trajectory")
     noise = [np.load(tmp_path / f"{path}_{scheme}/noise.npy") for path in paths]
     np.testing.assert_array_equal(noise[0], first)
@@ -209,7 +209,7 @@ def test_a_finished_folder_takes_more_periods_each_with_a_stream_of_its_own(tmp_
     np.testing.assert_allclose(each[0], one["here"], rtol=5e-3)
     np.testing.assert_allclose(np.mean(each), mean["here"], rtol=5e-3)
     with pytest.raises(ValueError, match="analysis_periods"):
-        study.run(problem, BARE, tmp_path)
+        study.run(problem, ALONE, tmp_path)
 
 
 def test_a_folder_that_another_process_works_in_is_left_to_it(tmp_path):
