@@ -1,7 +1,8 @@
 """Adam and RMSProp, as they are and at second moments that do not move, and what D was meanwhile.
 
-A step is η D⁻¹ m with D = √ν̂ + ε (Adam) or √(ν + ε) (RMSProp). The frozen ones are written here
-from that formula: `theory.frozen_from_optax`, which they are compared by, has no part in them.
+A step is η D⁻¹ m, m = βm + (1−β)g, with D = √ν̂ + ε (Adam) or √(ν + ε²) (RMSProp, whose learning
+rate is given to optax as η(1−β)). The frozen one is written here from that formula:
+`theory.frozen_from_optax`, which it is compared by, has no part in it.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ import optax
 
 __all__ = ["NAMES", "Watched", "frozen", "make", "metric", "watched"]
 
-# β of the gradients' mean (Adam) or of the updates (RMSProp), and ε.
-MOMENTUM, EPSILON = 0.9, 1e-8
+# β and ε; with an ε of 1e-8 long trainings ran away along weights that hardly have gradients.
+MOMENTUM, EPSILON = 0.9, 1e-4
 NAMES = ("adam", "rmsprop")
 
 
@@ -21,7 +22,8 @@ def make(name: str, learning_rate: Any, memory: Any) -> optax.GradientTransforma
     """The optimiser of this name; memory is the share of ν that a step leaves, b2."""
     if name == "adam":
         return optax.adam(learning_rate, MOMENTUM, memory, EPSILON)
-    return optax.rmsprop(learning_rate, memory, EPSILON, momentum=MOMENTUM)
+    rate = learning_rate * (1 - MOMENTUM)
+    return optax.rmsprop(rate, memory, EPSILON**2, momentum=MOMENTUM)
 
 
 def metric(name: str, state: Any, memory: Any) -> Any:
@@ -29,21 +31,16 @@ def metric(name: str, state: Any, memory: Any) -> Any:
     if name == "adam":
         corrected = 1 - memory ** state[0].count
         return jax.tree.map(lambda nu: jnp.sqrt(nu / corrected) + EPSILON, state[0].nu)
-    return jax.tree.map(lambda nu: jnp.sqrt(nu + EPSILON), state[0].nu)
+    return jax.tree.map(lambda nu: jnp.sqrt(nu + EPSILON**2), state[0].nu)
 
 
-def frozen(name: str, learning_rate: Any, D: Any) -> optax.GradientTransformation:
-    """The optimiser of this name with D for ever."""
-    divide = optax.stateless(lambda updates, _: jax.tree.map(jnp.divide, updates, D))
-    step = optax.scale(-1.0)
-    if name == "adam":
-        mean = optax.ema(MOMENTUM, debias=False)
-        return optax.chain(mean, divide, _scaled(learning_rate), step)
-    return optax.chain(divide, _scaled(learning_rate), step, optax.trace(MOMENTUM))
+def frozen(learning_rate: Any, D: Any) -> optax.GradientTransformation:
+    """Either of them with D for ever."""
 
+    def step(mean: Any, _: Any) -> Any:
+        return jax.tree.map(lambda m, d: -learning_rate * m / d, mean, D)
 
-def _scaled(rate: Any) -> optax.GradientTransformation:
-    return optax.stateless(lambda updates, _: jax.tree.map(lambda u: rate * u, updates))
+    return optax.chain(optax.ema(MOMENTUM, debias=False), optax.stateless(step))
 
 
 class Watched(NamedTuple):

@@ -170,7 +170,7 @@ def _start(
 ) -> tuple[heavy_ball.TrainState, Any]:
     """Where a period begins: a frozen optimiser from rest; others with what they had."""
     if arm == "frozen":
-        opt_state = optimisers.frozen(name, options.learning_rate, D).init(state.params)
+        opt_state = optimisers.frozen(options.learning_rate, D).init(state.params)
     else:
         optimizer = optimisers.watched(name, options.learning_rate, options.memory)
         opt_state = optimizer.init(state.params)._replace(inner=state.opt_state)
@@ -181,9 +181,7 @@ def _start(
 def _recorded(name, arm, state, D, schedule, tokens, covectors, rate, memory):
     """The state after the schedule and the updates along rows of covectors, [steps, k]."""
     optimizer = (
-        optimisers.frozen(name, rate, D)
-        if arm == "frozen"
-        else optimisers.watched(name, rate, memory)
+        optimisers.frozen(rate, D) if arm == "frozen" else optimisers.watched(name, rate, memory)
     )
 
     def record(params, gradient, update, value):
