@@ -210,8 +210,8 @@ _ADAM = (
     "noise and mean step; the directions of all networks. 'Frozen' keeps D as it is at the begin."
 )
 _FURTHER = {
-    "adam_with_replacement": Caption("Adam and RMSProp, drawn with replacement", _ADAM),
-    "adam_without_replacement": Caption("Adam and RMSProp, reshuffled", _ADAM),
+    "adam_with_replacement": Caption("Adam, drawn with replacement", _ADAM),
+    "adam_without_replacement": Caption("Adam, reshuffled", _ADAM),
     "fig03": Caption(
         "Fig. 3: the original basis against principal components",
         "What is isotropic looks anisotropic in the eigenbasis of its own recorded covariance.",
