@@ -122,31 +122,18 @@ def compared(
     law, M = LAWS[scheme](len(tokens), options.batch_size), -(-len(tokens) // options.batch_size)
     D = optimisers.metric(name, state.opt_state, options.memory)
     now, held = _start(name, arm, state, D, options)
-    weights, velocities, noises = [], [], [_noise(state.params, tokens, basis, law)]
-    for window in range(options.windows + 1):
-        # The first one settles: what training left of momentum and of another scheme's spread.
-        first = options.epochs + window * options.window_epochs
-        schedule = _schedule(scheme, key, first, len(tokens), options)
-        now, updates = _recorded(
-            name, arm, now, held, schedule, tokens, basis.covectors, options.learning_rate,
-            options.fast_memory if arm == "fast" else options.memory,
-        )  # fmt: skip
-        noises.append(_noise(now.params, tokens, basis, law))
-        if window:
-            moved = np.asarray(updates, np.float64)
-            lying = trajectory.displacements(moved)
-            flat = statistics.remove_drift(lying, moved, "mean_velocity")
-            found = statistics.variances(*flat)
-            weights.append(found.weight)
-            velocities.append(found.velocity)
+    noise = _noise(state.params, tokens, basis, law)
+    now, variances, noises = _followed(
+        name, arm, now, held, basis, law, tokens, partial(_schedule, scheme, key), options
+    )
     step, fluctuation = _steps(now.opt_state, D, basis, int(now.step))
-    T, noise, averaged = options.window_epochs * M, noises[0], np.mean(noises[1:], axis=0)
+    T, averaged = options.window_epochs * M, noises.mean(axis=0)
     begin = theory.linear_window_variances(basis.values, basis.system, law, T)
     later = theory.linear_window_variances(basis.values * step, basis.system, law, T)
     return Compared(
         position=basis.values / theory.linear_scales(basis.system, M).crossover,
-        weight=np.mean(weights, axis=0),
-        velocity=np.mean(velocities, axis=0),
+        weight=variances[0],
+        velocity=variances[1],
         weight_begin=noise * begin.weight,
         velocity_begin=noise * begin.velocity,
         weight_averaged=step**2 * averaged * later.weight,
@@ -156,6 +143,25 @@ def compared(
         curvature_change=_curvatures(_product(now.params, tokens), basis.vectors) / basis.values,
         fluctuation=fluctuation,
     )
+
+
+def _followed(name, arm, now, held, basis, law, tokens, schedule, options):
+    """The state after all windows, their mean variances [2, k] and the noise at each one's end."""
+    found, noises = [], []
+    for window in range(options.windows + 1):
+        # The first one settles: what training left of momentum and of another scheme's spread.
+        first = options.epochs + window * options.window_epochs
+        now, updates = _recorded(
+            name, arm, now, held, schedule(first, len(tokens), options), tokens, basis.covectors,
+            options.learning_rate, options.fast_memory if arm == "fast" else options.memory,
+        )  # fmt: skip
+        noises.append(_noise(now.params, tokens, basis, law))
+        if window:
+            moved = np.asarray(updates, np.float64)
+            flat = statistics.remove_drift(trajectory.displacements(moved), moved, "mean_velocity")
+            variances = statistics.variances(*flat)
+            found.append((variances.weight, variances.velocity))
+    return now, np.mean(found, axis=0), np.array(noises)
 
 
 def _schedule(scheme: str, key: jax.Array, first: int, count: int, options: Any) -> Any:
