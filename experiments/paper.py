@@ -205,7 +205,13 @@ def _captions() -> dict[str, Caption]:
     return made | _FURTHER
 
 
+_ADAM = (
+    "Measured over the theory of frozen second moments in D^{-½}HD^{-½}, with the period's mean "
+    "noise and mean step; the directions of all networks. 'Frozen' keeps D as it is at the begin."
+)
 _FURTHER = {
+    "adam_with_replacement": Caption("Adam, drawn with replacement", _ADAM),
+    "adam_without_replacement": Caption("Adam, reshuffled", _ADAM),
     "fig03": Caption(
         "Fig. 3: the original basis against principal components",
         "What is isotropic looks anisotropic in the eigenbasis of its own recorded covariance.",
