@@ -110,8 +110,10 @@ def our_steps(
     if isinstance(model, LibraryLeNet):
         init = partial(model.init, x=examples.images[:1])
     states = ensemble.init(init, optimizer, init_keys)
-    states, keys = ensemble.over_devices(states), stream_keys
-    examples = ensemble.on_all_devices(examples)
+    keys = stream_keys
+    # One network has one device, with all threads: dealt out to several it would run as copies.
+    if seeds > 1:
+        states, examples = ensemble.over_devices(states), ensemble.on_all_devices(examples)
     start = time.perf_counter()
     compiled = epoch.lower(states, keys, 0, examples).compile()
     print(f"compiled {type(model).__name__} x {seeds} in {time.perf_counter() - start:.1f} s")
