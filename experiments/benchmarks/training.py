@@ -34,6 +34,7 @@ from experiments.benchmarks import kept, torch_training
 BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 50, 5e-3, 0.9, 1e-4
 NUM_EXAMPLES = 2000
 SEEDS = 4
+REST_SECONDS = 0.5
 # Multiply-adds of a picture: two convolutions and three dense layers forward, twice that backward
 # but for the gradient of the pictures.
 FORWARD = (32 * 32 * 75 * 6, 16 * 16 * 150 * 16, 1024 * 120 + 120 * 84 + 84 * 10)
@@ -131,6 +132,8 @@ def take_turns(contenders: dict[str, Callable[[], int]], turns: int) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns + 1):
         for name, run in contenders.items():
+            # Threads of the one before may still be waiting for work in a loop.
+            time.sleep(REST_SECONDS)
             start = time.perf_counter()
             steps = run()
             times[name].append((time.perf_counter() - start) / steps)
