@@ -9,6 +9,7 @@ it takes. A part that takes far longer than its bound could be written better; t
 bounds is what no rewriting of these parts can beat. Last comes one JSON line.
 """
 
+import argparse
 import json
 import os
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Part(NamedTuple):
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     found = {
         name: compiled(function, *arguments) for name, (function, arguments) in parts().items()
     }
