@@ -2,9 +2,9 @@
 
 import importlib.util
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+from experiments.benchmarks import torch_training
 from experiments.benchmarks.training import (
     BATCH_SIZE,
     LEARNING_RATE,
@@ -90,18 +90,26 @@ def _step(num_examples: int, networks: int) -> tuple[Callable[[Any], None], Call
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.randn(num_examples, 3, 32, 32, device=device)
     labels = torch.randint(10, (num_examples,), device=device)
-    weights = _weights(networks, device)
-    velocities = [torch.zeros_like(one) for one in weights]
-    gradient = torch.func.grad(_loss)
-    together = gradient if networks == 1 else torch.func.vmap(gradient)
+    made = [torch_training.network().to(device) for _ in range(networks)]
+    alone = networks == 1
+    held = dict(made[0].named_parameters()) if alone else torch.func.stack_module_state(made)[0]
+    weights = {name: one.detach() for name, one in held.items()}
+    velocities = {name: torch.zeros_like(one) for name, one in weights.items()}
+
+    def loss(one: Any, x: Any, y: Any) -> Any:
+        logits = torch.func.functional_call(made[0], one, (x,))
+        penalty = sum((w**2).sum() for name, w in one.items() if name.endswith("weight"))
+        return torch.nn.functional.cross_entropy(logits, y) + WEIGHT_DECAY * penalty
+
+    gradient = torch.func.grad(loss)
+    gradients = gradient if alone else torch.func.vmap(gradient)
 
     def step(rows: Any) -> None:
-        rows = rows[0] if networks == 1 else rows
+        rows = rows[0] if alone else rows
         with torch.no_grad():
-            found = together(weights, images[rows], labels[rows])
-            for weight, velocity, slope in zip(weights, velocities, found, strict=True):
-                velocity.mul_(MOMENTUM).sub_(slope, alpha=LEARNING_RATE)
-                weight.add_(velocity)
+            for name, slope in gradients(weights, images[rows], labels[rows]).items():
+                velocities[name].mul_(MOMENTUM).sub_(slope, alpha=LEARNING_RATE)
+                weights[name].add_(velocities[name])
 
     whole = num_examples // BATCH_SIZE * BATCH_SIZE
 
@@ -110,30 +118,6 @@ def _step(num_examples: int, networks: int) -> tuple[Callable[[Any], None], Call
         return torch.stack([one.reshape(-1, BATCH_SIZE) for one in drawn], 1)
 
     return step, batches
-
-
-def _weights(networks: int, device: str) -> list[Any]:
-    import torch
-
-    shapes = ((6, 3, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 1024), (120,), (84, 120), (84,),
-              (10, 84), (10,))  # fmt: skip
-    many = () if networks == 1 else (networks,)
-    scale = partial(torch.randn, device=device)
-    return [0.05 * scale(*many, *shape) for shape in shapes]
-
-
-def _loss(weights: list[Any], images: Any, labels: Any) -> Any:
-    from torch.nn import functional
-
-    x = images
-    for kernel, bias in zip(weights[:4:2], weights[1:4:2], strict=True):
-        x = functional.max_pool2d(functional.relu(functional.conv2d(x, kernel, bias, padding=2)), 2)
-    x = x.flatten(1)
-    for kernel, bias in zip(weights[4::2], weights[5::2], strict=True):
-        x = functional.linear(x, kernel, bias)
-        x = x if kernel.shape[0] == 10 else functional.relu(x)
-    penalty = sum((kernel**2).sum() for kernel in weights[::2])
-    return functional.cross_entropy(x, labels) + WEIGHT_DECAY * penalty
 
 
 def _wait() -> None:

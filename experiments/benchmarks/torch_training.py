@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["contenders", "one_thread"]
+__all__ = ["contenders", "network", "one_thread"]
 
 LAYOUTS = ("contiguous_format", "channels_last")
 WAYS = ("eager", "compiled")
@@ -65,9 +65,9 @@ def _epoch(
 
     torch.set_num_threads(threads)
     if (way, layout, threads) not in _MADE:
-        network = _network().to(memory_format=getattr(torch, layout))
-        optimizer = torch.optim.SGD(network.parameters(), **sgd, fused=way == "compiled")
-        loss = partial(_loss, network)
+        made = network().to(memory_format=getattr(torch, layout))
+        optimizer = torch.optim.SGD(made.parameters(), **sgd, fused=way == "compiled")
+        loss = partial(_loss, made)
         loss = torch.compile(loss) if way == "compiled" else loss
         _MADE[way, layout, threads] = loss, optimizer, *_examples(num_examples, layout)
     loss, optimizer, images, labels = _MADE[way, layout, threads]
@@ -87,7 +87,7 @@ def _joint_epoch(
 
     torch.set_num_threads(os.cpu_count() or 1)
     if (way, seeds) not in _MADE:
-        networks = [_network() for _ in range(seeds)]
+        networks = [network() for _ in range(seeds)]
         params, _ = torch.func.stack_module_state(networks)  # type: ignore[arg-type]
 
         def loss(one, images, labels):
@@ -109,13 +109,14 @@ def _joint_epoch(
     return seeds * len(batches)
 
 
-def _loss(network: Any, images: Any, labels: Any) -> Any:
+def _loss(module: Any, images: Any, labels: Any) -> Any:
     import torch
 
-    return torch.nn.functional.cross_entropy(network(images), labels)
+    return torch.nn.functional.cross_entropy(module(images), labels)
 
 
-def _network() -> Any:
+def network() -> Any:
+    """LeNet as a module."""
     from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
     return Sequential(
