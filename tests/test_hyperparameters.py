@@ -280,7 +280,7 @@ def test_a_finished_setting_is_skipped_and_a_missing_one_made_again_to_the_bit(f
 
 @pytest.mark.slow
 def test_a_further_value_trains_and_analyses_its_setting_alone(finished):
-    """Stands last: from here on the folder holds more than the other tests ask for."""
+    """From here on the folder holds more than the other tests ask for."""
     folder, setting = finished / "run", "learning_rate=0.01,momentum=0.7,batch_size=6"
     kept = [*folder.glob("*/seed_0/analysis.npz"), *folder.glob("checkpoints/*.npz")]
     assert len(kept) == 2 * len(SETTINGS)
@@ -290,6 +290,26 @@ def test_a_further_value_trains_and_analyses_its_setting_alone(finished):
     assert (folder / setting / "seed_0" / "analysis.npz").exists()
     ids = {row["id"] for row in json.loads((folder / "summary.json").read_text())}
     assert {f"tau_sgd_all_eta0.01_beta{beta}_S6" for beta in (0.7, 0.8, 0.9)} <= ids
+
+
+@pytest.mark.slow
+def test_a_finished_folder_takes_more_seeds(finished):
+    """The third network of every setting alone is trained, and the second analysed."""
+    folder = finished / "run"
+    kept = [*folder.glob("*/seed_0/analysis.npz"), *folder.glob("checkpoints/*.npz")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    held = {path: np.load(path)["params"] for path in folder.glob("*/training.npz")}
+    more = "--momenta=0.7,0.8", "--seeds=3", "--analysis_seeds=2"
+    mains.run_apart("hyperparameters", folder, *TOY, *more)
+    assert before == {path: path.stat().st_mtime_ns for path in kept}
+    assert len(list(folder.glob("*/seed_1/analysis.npz"))) == len(held) == len(SETTINGS) + 1
+    for path, params in held.items():
+        grown = np.load(path)["params"]
+        np.testing.assert_array_equal(grown[:2], params)
+        assert len(grown) == 3 and not np.array_equal(grown[2], grown[1])
+    rows = {row["id"]: row for row in json.loads((folder / "summary.json").read_text())}
+    assert rows["tau_sgd_all_eta0.01_beta0.9_S6"]["n"] == 2
+    assert rows["train_accuracy"]["n"] == 3 * len(held)
 
 
 REFUSED = {

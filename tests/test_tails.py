@@ -47,10 +47,12 @@ def times(g, lam, with_replacement, windows=800):
 
 
 def test_three_examples_count_as_three():
-    number, share = statistics.carriers(planted())
+    number, share, leading = statistics.carriers(planted())
     # Their mean of 1/120 is what the two signs differ by.
     np.testing.assert_allclose(number[1], 3, rtol=0.05)
     np.testing.assert_allclose(share[1], 1, rtol=0.02)
+    # The mean is positive: the one negative gradient lies farthest from it.
+    assert leading[1, 0] == 50 and set(leading[1, 1:]) == {5, 100}
     # Σd⁴ of 120 Gaussians scatters by √96/(3√120) = 0.3.
     assert 0.4 * N / 3 < number[0] < 2.5 * N / 3
     assert np.isnan(statistics.carriers(np.full((N, 1), 0.3))[0]).all()
@@ -78,8 +80,10 @@ def test_the_direction_of_three_examples_is_named():
     spread = CONDITIONS.window_spread(
         LAM, law, EPOCHS * M, start=start, quantiles=(0.025, 0.5, 0.975)
     )
-    one = SimpleNamespace(window=window, spread=spread, measured=window)
-    (gaussian, own, ratio) = findings.period_rows(found, one, LAM, "with_replacement")
+    one = SimpleNamespace(
+        window=window, spread=spread, measured=window, eigenvalues=LAM, drift_share=np.zeros(2)
+    )
+    (gaussian, own, ratio, outside) = findings.period_rows(found, one, LAM, "with_replacement")
     assert gaussian["id"] == "tau_within_gaussian_band_with_replacement"
     assert own["here"] == 1 and own["n"] == 2
     band = found.bands["with_replacement"] / window.correlation_time[:, None]
@@ -88,6 +92,31 @@ def test_the_direction_of_three_examples_is_named():
     apart /= np.ptp(spread.correlation_time[:, [0, -1]], axis=1)
     assert apart[0] < 0.2 < apart[1]
     assert "in 1 of 2; lambda 1 (three examples hold 1)" in ratio["note"]
+    assert outside["here"] == 0 and outside["n"] == 2 and outside["note"] == "by the theory 0.1"
     rows = findings.rows(found, LAM, N)
     assert "fewest 3" in rows[0]["note"]
     assert not findings.period_rows(found, one, LAM, "without_replacement")
+
+
+def test_what_leaves_the_band_is_named():
+    """With its curvature, its share of drift and the examples that carry its noise."""
+    found = tails.find(planted(), LAM, CONDITIONS, ("with_replacement",), 3)
+    law, start = CONDITIONS.noise_law("with_replacement"), CONDITIONS.starting_law
+    window = CONDITIONS.window_variances(LAM, law, EPOCHS * M, start=start)
+    spread = CONDITIONS.window_spread(
+        LAM, law, EPOCHS * M, start=start, quantiles=(0.025, 0.5, 0.975)
+    )
+    high = spread.correlation_time[1, -1]
+    times = window.correlation_time * [1, 1.5 * high]
+    # A direction of negative curvature is in no analysis, but has examples.
+    carriers = statistics.Carriers(*(np.insert(one, 1, 7, axis=0) for one in found.carriers))
+    one = SimpleNamespace(
+        window=window, spread=spread, measured=window._replace(correlation_time=times),
+        eigenvalues=LAM, drift_share=np.array([0.1, 0.8]),
+    )  # fmt: skip
+    values = np.insert(LAM, 1, -1.0)
+    made = findings._outside(found._replace(carriers=carriers), one, values, "with_replacement")
+    assert made["here"] == 1 and made["n"] == 2
+    assert f"; lambda 1: {1.5 * high:.2g} for" in made["note"]
+    assert "drift 0.8, examples 50, " in made["note"]
+    assert "drift makes 0.8 of their raw variance (of all 0.45), 3.02 examples" in made["note"]

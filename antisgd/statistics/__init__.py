@@ -23,10 +23,11 @@ from antisgd.statistics.fluctuations import (
     restoring_slope,
     variances,
 )
-from antisgd.statistics.resampling import carriers, resampled_windows
+from antisgd.statistics.resampling import Carriers, carriers, resampled_windows
 
 __all__ = [
     "Alignment",
+    "Carriers",
     "Fluctuations",
     "PowerLaw",
     "alignment",

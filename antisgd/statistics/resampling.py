@@ -1,13 +1,13 @@
 """The scatter of a window's statistics from resampled noise: no assumption on its distribution."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import signal
 
 from antisgd import inputs
 
-__all__ = ["carriers", "resampled_windows"]
+__all__ = ["Carriers", "carriers", "resampled_windows"]
 
 # Directions whose paths are held at a time, and examples gathered at a time along them.
 _DIRECTIONS, _GATHERED = 500, 2000
@@ -83,8 +83,16 @@ def _batch_means(g: np.ndarray, indices: np.ndarray, shares: np.ndarray) -> np.n
     return np.concatenate(means)
 
 
-def carriers(gradients: np.ndarray, leading: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """How few examples carry the noise of each direction.
+class Carriers(NamedTuple):
+    """Examples that carry the noise of k directions, see `carriers`."""
+
+    number: np.ndarray
+    share: np.ndarray
+    leading: np.ndarray
+
+
+def carriers(gradients: np.ndarray, leading: int = 3) -> Carriers:
+    """How few examples carry the noise of each direction, and which most of it.
 
     P = (Σ_n d_n²)²/Σ_n d_n⁴ with the deviations d_n of the gradients from their mean: N/3 for
     Gaussian ones, m where m equal ones hold all of it; and the share of Σ d_n² in the `leading`
@@ -95,7 +103,8 @@ def carriers(gradients: np.ndarray, leading: int = 3) -> tuple[np.ndarray, np.nd
         leading: how many examples.
 
     Returns:
-        P [k] and the share [k]; nan where a direction has no noise.
+        number: P, [k]; share: [k]; both nan where a direction has no noise. leading: places of the
+        largest examples, the largest first, [k, leading], or [k, N] of fewer.
 
     Raises:
         ValueError: gradients that are not finite or no matrix.
@@ -105,14 +114,15 @@ def carriers(gradients: np.ndarray, leading: int = 3) -> tuple[np.ndarray, np.nd
         _carried(np.asarray(g[:, first : first + _DIRECTIONS], np.float64), leading)
         for first in range(0, g.shape[1], _DIRECTIONS)
     ]
-    number, share = np.concatenate(found, axis=1)
-    return number, share
+    return Carriers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _carried(d: np.ndarray, leading: int) -> np.ndarray:
+def _carried(d: np.ndarray, leading: int) -> Carriers:
     squares = (d - d.mean(axis=0)) ** 2
-    largest = np.sort(squares, axis=0)[-leading:]
+    places = np.argsort(-squares, axis=0, kind="stable")[:leading].T
+    largest = np.take_along_axis(squares.T, places, axis=1)
     whole = squares.sum(axis=0)
     # A rounded mean leaves something where all gradients are equal.
     whole = np.where(whole > 1e-24 * np.sum(d**2, axis=0), whole, np.nan)
-    return np.array([whole**2 / np.sum(squares**2, axis=0), largest.sum(axis=0) / whole])
+    number = whole**2 / np.sum(squares**2, axis=0)
+    return Carriers(number, largest.sum(axis=1) / whole, places)

@@ -8,7 +8,8 @@ For each of 13 settings: training, eigenpairs and one analysis period of every s
 in a folder of its own. Settings of one batch size train side by side, η and β being arguments of
 one program. Of a network that is analysed its eigenvalues and variances are kept; eigenvectors
 and recordings, a gigabyte each, are dropped. The summary is written anew after every setting.
-A run folder takes further values of a hyper-parameter: what is done is not done again.
+A run folder takes further values of a hyper-parameter and more seeds: what is done is not done
+again.
 Where S does not divide N the last batch of an epoch is smaller, and the theory is that of such
 epochs.
 """
@@ -28,6 +29,7 @@ from antisgd.study import Place, Problem, Settings, preflight
 from antisgd.study.conditions import conditions_of
 from antisgd.study.fields import setting
 from antisgd.study.stages import analysis, eigenpairs, record, train
+from antisgd.study.stages.cohorts import Cohort, cohorts
 from experiments import cli, outcome, paper, pictures
 from experiments.hyperparameters import summary
 from experiments.hyperparameters.summary import Point
@@ -80,7 +82,7 @@ def main(settings: Settings, chosen: pictures.Pictures, place: Place, own: Varie
     print(f"{len(points)} settings x {settings.seeds} seeds", flush=True)
     opened = preflight.opened(
         problem, shown, place, work=needed,
-        may_grow=("analysis_seeds", *LISTS), config=_config(settings, own),
+        may_grow=("seeds", "analysis_seeds", *LISTS), config=_config(settings, own),
     )  # fmt: skip
     with opened as folder:
         if folder is not None:
@@ -155,7 +157,9 @@ def work(settings: Settings, points: Sequence[Point], place: Place) -> preflight
     seeds, folder = range(settings.analysis_seeds), place.folder
     places = [folder / one.folder / f"seed_{seed}" for one in points for seed in seeds]
     left = sum(place.missing(one / "analysis.npz") for one in places)
-    untrained = sum(place.missing(_checkpoint(folder, one)) for one in points)
+    untrained = sum(
+        place.missing(path) for one in points for _, path in _cohorts(settings, one, folder)
+    )
     return preflight.Work(
         pairs=settings.eigenpairs,
         directions=settings.eigenpairs,
@@ -169,26 +173,39 @@ def work(settings: Settings, points: Sequence[Point], place: Place) -> preflight
 
 
 def _train(problem: Problem, settings: Settings, group: list[Point], folder: Path) -> None:
-    """Trains those settings of one batch size that are not yet, side by side."""
-    untrained = [one for one in group if not _checkpoint(folder, one).exists()]
-    if not untrained:
-        return
+    """Trains those networks of one batch size that are not yet, side by side."""
+    untrained: dict[Cohort, list[tuple[Point, Path]]] = {}
+    for point in group:
+        for cohort, path in _cohorts(settings, point, folder):
+            if not path.exists():
+                untrained.setdefault(cohort, []).append((point, path))
+    for cohort, places in untrained.items():
+        _train_cohort(problem, settings, cohort, places, folder)
+
+
+def _train_cohort(
+    problem: Problem,
+    settings: Settings,
+    cohort: Cohort,
+    places: list[tuple[Point, Path]],
+    folder: Path,
+) -> None:
+    points, seeds = [point for point, _ in places], len(cohort.seeds)
     # Other settings asked for meanwhile make another batch.
-    batch = hashlib.sha256(repr(untrained).encode()).hexdigest()[:8]
-    shared_checkpoint, seeds = folder / "checkpoints" / f"training_{batch}.npz", settings.seeds
-    varied = [one.of(settings) for one in untrained]
-    states, curves, _ = train.train_networks(problem, varied, shared_checkpoint)
-    for i, point in enumerate(untrained):
+    batch = hashlib.sha256(repr((points, cohort.seeds)).encode()).hexdigest()[:8]
+    shared_checkpoint = folder / "checkpoints" / f"training_{batch}.npz"
+    varied = [point.of(settings) for point in points]
+    states, curves, _ = train.train_networks(problem, varied, shared_checkpoint, cohort)
+    for i, (_, path) in enumerate(places):
         own = jax.tree.map(lambda leaf, i=i: leaf[i * seeds :][:seeds], states)
         own_curves = np.stack(list(curves.values()), -1)[i * seeds :][:seeds]
-        kept = {"curves": own_curves}
-        results.write_checkpoint(_checkpoint(folder, point), (own, kept, settings.epochs))
+        results.write_checkpoint(path, (own, {"curves": own_curves}, settings.epochs))
     results.remove(shared_checkpoint)
 
 
-def _checkpoint(folder: Path, point: Point) -> Path:
-    """Where a setting's trained networks lie."""
-    return folder / "checkpoints" / f"{point.folder}.npz"
+def _cohorts(settings: Settings, point: Point, folder: Path) -> list[tuple[Cohort, Path]]:
+    """Which networks of a setting are trained side by side, and where they lie when they are."""
+    return list(cohorts(settings, folder / "checkpoints" / f"{point.folder}.npz"))
 
 
 def _measured(
@@ -196,7 +213,11 @@ def _measured(
 ) -> list[analysis.Analysis]:
     """Analyses the networks that are not yet, and drops their eigenvectors."""
     own = point.of(settings)
-    trained = train.train_networks(problem, [own], _checkpoint(folder, point))
+    parts = [
+        (cohort, train.train_networks(problem, [own], path, cohort))
+        for cohort, path in _cohorts(settings, point, folder)
+    ]
+    trained = train.together(own, parts)
     train.write(folder / point.folder / "training.npz", trained, own)
     for seed in range(own.analysis_seeds):
         place = folder / point.folder / f"seed_{seed}"

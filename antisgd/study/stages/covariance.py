@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from antisgd import devices, results, streaming
+from antisgd import devices, results, statistics, streaming
 from antisgd.study.conditions import conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
@@ -57,7 +57,8 @@ def find(
     noise = np.asarray(noise, np.float64)
     recorded, kept = noise.T @ noise / len(noise), results.read_arrays(path)
     bands = {name: kept[f"band_{name}"] for name in settings.sampling if f"band_{name}" in kept}
-    own = tails.Tails(kept["number"][:k], kept["share"][:k], kept["places"], bands)
+    carriers = statistics.Carriers(*(kept[name][:k] for name in statistics.Carriers._fields))
+    own = tails.Tails(carriers, kept["places"], bands)
     return Covariances(recorded, kept["examples"][:k, :k], own)
 
 
@@ -66,7 +67,9 @@ def _holds(path: Path, k: int, settings: Settings) -> bool:
     if not results.exists(path):
         return False
     kept = results.read_arrays(path)
-    if len(kept["examples"]) != k or int(kept.get("epochs", 0)) != settings.analysis_epochs:
+    if "leading" not in kept or len(kept["examples"]) != k:
+        return False
+    if int(kept.get("epochs", 0)) != settings.analysis_epochs:
         return False
     return not kept["places"].size or all(f"band_{name}" in kept for name in settings.sampling)
 
@@ -78,13 +81,12 @@ def _of_gradients(
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     found = tails.find(g, pairs.values, conditions, settings.sampling, settings.seed)
     bands = {f"band_{name}": band for name, band in found.bands.items()}
-    return {
+    made = {
         "examples": _covariance(g, settings.batch_size),
         "epochs": np.array(settings.analysis_epochs),
-        "number": found.number,
-        "share": found.share,
         "places": found.places,
-    } | bands
+    }
+    return made | found.carriers._asdict() | bands
 
 
 def of_examples(

@@ -22,14 +22,12 @@ class Tails(NamedTuple):
     """How few examples carry the noise at θ_K, and what that does to the scatter of τ.
 
     Attributes:
-        number: as many equal examples would carry the noise of a direction, [k].
-        share: of the three largest examples in it, [k].
+        carriers: how many examples carry the noise of a direction, and the three largest.
         places: directions whose windows were resampled, [n].
         bands: scheme → ends of the 95 % band of τ, update steps, [n, 2].
     """
 
-    number: np.ndarray
-    share: np.ndarray
+    carriers: statistics.Carriers
     places: np.ndarray
     bands: dict[str, np.ndarray]
 
@@ -47,16 +45,16 @@ def find(
         schemes: of the periods.
         seed: of the orders.
     """
-    number, share = statistics.carriers(gradients)
+    carriers = statistics.carriers(gradients)
     places = np.zeros(0, int)
     if conditions.heavy_ball:
-        usable = conditions.stable(eigenvalues) & np.isfinite(number)
-        places = _chosen(np.flatnonzero(usable), number)
+        usable = conditions.stable(eigenvalues) & np.isfinite(carriers.number)
+        places = _chosen(np.flatnonzero(usable), carriers.number)
     bands = {}
     for scheme in schemes if places.size else ():
         times = _times(gradients[:, places], eigenvalues[places], conditions, scheme, seed)
         bands[scheme] = np.quantile(times, QUANTILES, axis=0).T
-    return Tails(number, share, places, bands)
+    return Tails(carriers, places, bands)
 
 
 def _chosen(usable: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from antisgd.study.stages.cohorts import Cohort, cohorts, in_order, whole
 
 __all__ = [
     "Trained", "evaluators", "hyperparameters", "learning_rate_at", "network", "optimizer_at",
-    "stream_key", "train", "train_networks", "write",
+    "stream_key", "together", "train", "train_networks", "write",
 ]  # fmt: skip
 
 CHECKPOINT_SECONDS = 30.0
@@ -79,19 +79,27 @@ def train(problem: Problem, settings: Settings, folder: Path) -> Trained:
     """Trains the networks that a run folder lacks, or goes on there; writes training.npz."""
     begun = cohorts(settings, folder / "checkpoints" / "training.npz")
     keepers = partial(track.keeper, problem, settings, folder)
-    parts = [(one, _trained(problem, [settings], one, path, keepers(one))) for one, path in begun]
-    trained = parts[0][1]
-    if len(parts) > 1:
-        states, *told = in_order(settings, parts)
-        trained = Trained(jax.tree.map(jnp.asarray, states), *told)
+    parts = [
+        (one, train_networks(problem, [settings], path, one, keepers(one))) for one, path in begun
+    ]
+    trained = together(settings, parts)
     write(folder / "training.npz", trained, settings)
     return trained
+
+
+def together(settings: Training, parts: Sequence[tuple[Cohort, Trained]]) -> Trained:
+    """All networks of the settings, in their order, from the cohorts that they were trained in."""
+    if len(parts) == 1:
+        return parts[0][1]
+    states, *told = in_order(settings, parts)
+    return Trained(jax.tree.map(jnp.asarray, states), *told)
 
 
 def train_networks(
     problem: Problem,
     varied: Sequence[Settings],
     checkpoint: Path,
+    cohort: Cohort | None = None,
     keep: Callable[[Any, int], None] = lambda params, epoch: None,
 ) -> Trained:
     """Trains schemes × settings × seeds side by side, in this order, or goes on from a checkpoint.
@@ -100,23 +108,16 @@ def train_networks(
         problem: network, loss and examples.
         varied: settings that differ in learning rate and momentum alone.
         checkpoint: its file.
+        cohort: schemes and seeds; None for all of the settings.
         keep: gets the weights [networks, …] before the first epoch and after each, before a
             checkpoint says that it is done.
 
     Raises:
         FloatingPointError: a loss became infinite or NaN; names step, seed and the bound.
     """
-    return _trained(problem, varied, whole(varied[0]), checkpoint, keep)
-
-
-def _trained(
-    problem: Problem,
-    varied: Sequence[Settings],
-    cohort: Cohort,
-    checkpoint: Path,
-    keep: Callable[[Any, int], None],
-) -> Trained:
-    shared, seeds = varied[0], cohort.seeds
+    shared = varied[0]
+    cohort = whole(shared) if cohort is None else cohort
+    seeds = cohort.seeds
     init_keys, stream_keys = (
         jnp.tile(k[seeds.start :], len(cohort.schemes) * len(varied))
         for k in ensemble.network_keys(shared.seed, seeds.stop)
