@@ -299,6 +299,28 @@ def test_slow_first_pairs_promise_no_tenfold_work():
     assert 10 < lanczos.progress.estimate(late, 300).remaining < 15
 
 
+def test_pairs_that_converge_in_bursts_do_not_make_the_estimate_leap():
+    """The checks of a solve of 2,000 pairs that took 4,072 products: one pair in the last 48.
+
+    From one to the next the guess of the whole goes up by less than a tenth, and at the end it is
+    that near.
+    """
+    checks = [
+        (2016, 1043), (2496, 1158), (2920, 1377), (3232, 1534), (3472, 1684), (3632, 1765),
+        (3752, 1834), (3840, 1907), (3888, 1908),
+    ]  # fmt: skip
+    totals = []
+    for count in range(1, len(checks) + 1):
+        products = checks[count - 1][0]
+        state = SimpleNamespace(
+            history=np.array(checks[:count]), products=products, kept=np.zeros(0),
+            band=np.zeros((products, 1)),
+        )  # fmt: skip
+        totals.append(products + lanczos.progress.estimate(state, 2000).remaining)
+    assert np.all(np.diff(totals) < 0.1 * 4072)
+    np.testing.assert_allclose(totals[4:], 4072, rtol=0.1)
+
+
 def test_memory_is_planned_and_too_little_is_refused():
     plan = lanczos.memory_plan(136_886, 5000)
     assert 12_000 < plan.basis_vectors < 13_000

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from jax import Array
 
 from antisgd.lanczos.memory import VECTORS_A_PAIR
@@ -29,20 +30,22 @@ Callback = Callable[[State, Progress], None]
 
 
 def estimate(state: State, k: int) -> Progress:
-    """Remaining products: the rule of thumb, then more and more the rate of the last two checks.
+    """Remaining products: the rule of thumb, then more and more the rate of the last fifth.
 
     The first pairs converge slowly, and a rate taken from them would promise ten times the work;
-    so the rate counts as much as the share of the pairs that it has brought.
+    so it counts as the square of the share of the pairs that it has brought. Pairs converge in
+    bursts, from one check to the next hardly any or many at once.
     """
-    checks = state.history[state.history[:, 1] >= 0][-2:]
-    converged = int(checks[-1, 1]) if len(checks) else 0
+    checks = state.history[state.history[:, 1] >= 0]
+    last, converged = checks[-1] if len(checks) else (0, 0)
     # Hardly ever do more than two pairs converge a product.
     left = max((k - converged) // 2, int(VECTORS_A_PAIR * k) - multiplied(state))
-    if len(checks) == 2 and checks[1, 1] > checks[0, 1]:
-        rate = (checks[1, 1] - checks[0, 1]) / (checks[1, 0] - checks[0, 0])
-        by_rate = (k - converged) / rate - (state.products - checks[1, 0])
-        left = round(left + converged / k * (by_rate - left))
-    return Progress(int(state.products), converged, k, max(0, int(left)))
+    before = checks[: max(1, np.searchsorted(checks[:, 0], 0.8 * last, "right"))]
+    if len(checks) > 1 and converged > before[-1, 1]:
+        rate = (converged - before[-1, 1]) / (last - before[-1, 0])
+        by_rate = (k - converged) / rate - (state.products - last)
+        left = round(left + (converged / k) ** 2 * (by_rate - left))
+    return Progress(int(state.products), int(converged), k, max(0, int(left)))
 
 
 def watched(
