@@ -32,8 +32,12 @@ def relaxation_path(
     velocity: np.ndarray,
     learning_rates: np.ndarray,
     momentum: float,
+    noise: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Heavy ball without noise in the quadratic at θ_K: v_k = βv_{k−1} − η_k(λx_{k−1} + ∂L(θ_K)).
+    """Heavy ball in the quadratic at θ_K: v_k = βv_{k−1} − η_k(λx_{k−1} + ∂L(θ_K) + n_k).
+
+    Without noise the way to the minimum; with the noise of a recording what it would have done to
+    the weights of a parabola, whatever its law is.
 
     Args:
         eigenvalues: λ_i at θ_K, [k], any sign.
@@ -41,6 +45,7 @@ def relaxation_path(
         velocity: P v_K, [k].
         learning_rates: η_k of every step of the window, [T].
         momentum: β.
+        noise: n_k of every step, [T, k]; None for none.
 
     Returns:
         Displacements x_k from θ_K, [T + 1, k], and velocities, [T, k].
@@ -54,9 +59,16 @@ def relaxation_path(
             "eigenvalues, gradient and velocity must be of one length, not "
             f"{lam.shape}, {slope.shape} and {v.shape}"
         )
-    x = np.zeros((len(learning_rates) + 1, lam.size))
+    size = len(learning_rates), lam.size
+    if noise is not None and np.shape(noise) != size:
+        raise ValueError(
+            f"the noise of {size[0]} steps along {size[1]} directions is needed, not "
+            f"of shape {np.shape(noise)}"
+        )
+    forces = np.zeros(size) if noise is None else np.asarray(noise, np.float64)
+    x = np.zeros((size[0] + 1, lam.size))
     for k, eta in enumerate(learning_rates):
-        v = momentum * v - eta * (lam * x[k] + slope)
+        v = momentum * v - eta * (lam * x[k] + slope + forces[k])
         x[k + 1] = x[k] + v
     return x, np.diff(x, axis=0)
 

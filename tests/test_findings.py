@@ -179,12 +179,16 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
     one = SimpleNamespace(measured=times, window=window)
     eigenvalues = np.array([4.0, 2.0, 1.0, 0.5, -0.1])
-    rows = {row["id"]: row for row in validity.rows(found, one, eigenvalues, "with_replacement")}
+    conditions = SimpleNamespace(has_theory=True, crossover=3.0)
+    made = validity.rows(conditions, found, one, eigenvalues, "with_replacement")
+    rows = {row["id"]: row for row in made}
     end = rows["end_curvature_with_replacement"]
     assert end["here"] == pytest.approx(np.median([2, 1.5, 0.5, 10]))
     assert "medians along the path 1, 1.75" in end["note"]
     assert rows["tau_over_theory_at_start_with_replacement"]["here"] == np.median([0.5, 2.0])
     assert rows["tau_over_theory_at_path_with_replacement"]["here"] == np.median([1.1, 1.5])
+    assert rows["tau_over_theory_at_path_above_with_replacement"]["here"] == 1.1
+    assert rows["tau_over_theory_at_start_below_with_replacement"]["here"] == 2.0
 
 
 def test_accuracies_of_the_seeds_are_compared_scheme_by_scheme():

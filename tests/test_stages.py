@@ -293,6 +293,15 @@ def test_the_curvature_along_the_path_is_that_of_the_weights_kept(finished, trai
     np.testing.assert_allclose(found["curvature"], exact, rtol=1e-3)
 
 
+@pytest.mark.parametrize("k", [1, 9, 16, 17, 60, 2000])
+def test_the_curvature_along_the_path_is_taken_along_steep_and_flat_directions(k):
+    chosen = validity._chosen(k)
+    assert len(chosen) == min(k, validity.DIRECTIONS) and chosen[0] == 0 and chosen[-1] == k - 1
+    assert np.all(np.diff(chosen) > 0)
+    if k == 2000:
+        assert np.sum(chosen < 60) > 5 < np.sum(chosen >= 60)
+
+
 @pytest.mark.parametrize("epochs, places", [(1, [1]), (3, [1, 2, 3]), (20, [4, 8, 12, 16, 20])])
 def test_weights_are_kept_at_five_places_the_last_of_them_the_end(epochs, places):
     np.testing.assert_array_equal(period.kept_epochs(epochs), places)

@@ -10,7 +10,7 @@ from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Panels, Rows, row
 from antisgd.study.stages.analysis import Analysis
 
-__all__ = ["Bins", "binned", "panels", "rows"]
+__all__ = ["Bins", "binned", "panels", "places", "rows"]
 
 # Bins a decade of λ/λ_cross, and the fewest directions that make one.
 PER_DECADE, FEWEST = 2, 3
@@ -44,14 +44,20 @@ class Bins(NamedTuple):
 def binned(conditions: Conditions, one: Analysis) -> dict[str, Bins]:
     """The bins of weight and velocity variance and of correlation time."""
     position = one.eigenvalues / conditions.crossover
-    place = np.floor(PER_DECADE * np.log10(position)).astype(int)
-    numbers, counts = np.unique(place, return_counts=True)
-    inside = [place == number for number in numbers[counts >= FEWEST]]
-    edges = [10.0 ** (np.array([n, n + 1]) / PER_DECADE) for n in numbers[counts >= FEWEST]]
+    edges, inside = places(position)
     return {
         name: _bins(position, _ratio(one, name), _scattered(one, name), inside, edges)
         for name in _WORDS
     }
+
+
+def places(position: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Edges of the bins [bins, 2] of λ/λ_cross [k], and which directions lie in each, bool [k]."""
+    place = np.floor(PER_DECADE * np.log10(position)).astype(int)
+    numbers, counts = np.unique(place, return_counts=True)
+    numbers = numbers[counts >= FEWEST]
+    edges = 10.0 ** (np.stack([numbers, numbers + 1], axis=-1) / PER_DECADE)
+    return edges, [place == number for number in numbers]
 
 
 def _ratio(one: Analysis, name: str) -> np.ndarray:
@@ -70,7 +76,7 @@ def _bins(position, ratio, scattered, inside, edges) -> Bins:
     sizes = np.array([where.sum() for where in inside])
     errors = [ratio[where].std(ddof=1) / np.sqrt(where.sum()) for where in inside]
     return Bins(
-        np.array(edges),
+        edges,
         np.array([np.exp(np.log(position[where]).mean()) for where in inside]),
         np.array([ratio[where].mean() for where in inside]),
         np.array(errors),

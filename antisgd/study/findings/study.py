@@ -18,6 +18,7 @@ from antisgd.study.findings import (
     noise,
     predict,
     relaxation,
+    replay,
     schemes,
     stationarity,
     tails,
@@ -154,7 +155,8 @@ def _of_period_in_regimes(
             own += bins.rows(in_bins[title], scheme)
         own += _of_period(conditions, one, recorded[scheme], pairs.values, scheme)
         if scheme in found.get("validity", {}):
-            own += validity.rows(found["validity"][scheme], one, pairs.values, scheme)
+            along = found["validity"][scheme]
+            own += validity.rows(conditions, along, one, pairs.values, scheme)
         if "covariance" in found:
             own += tails.period_rows(found["covariance"].tails, one, pairs.values, scheme)
         if scheme in predicted:
@@ -179,6 +181,7 @@ def _of_period(
         return drifting
     own = stationarity.rows(conditions, one, scheme)
     own += velocities.rows(conditions, one, recorded.trajectory, eigenvalues, scheme)
+    own += replay.rows(conditions, one, recorded, eigenvalues, scheme)
     return own + drifting + relaxation.rows(conditions, recorded, eigenvalues, scheme)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, median_row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.validity import PathCurvature
@@ -9,10 +10,17 @@ from antisgd.study.stages.validity import PathCurvature
 __all__ = ["rows"]
 
 
-def rows(found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: str) -> Rows:
+def rows(
+    conditions: Conditions,
+    found: PathCurvature,
+    one: Analysis,
+    eigenvalues: np.ndarray,
+    scheme: str,
+) -> Rows:
     """p·H(θ_t)p over λ, and measured over predicted correlation times with and without it.
 
     Args:
+        conditions: of the period.
         found: curvature along some directions.
         one: the period's statistics, along the directions of positive curvature.
         eigenvalues: λ of all directions, [k].
@@ -31,30 +39,36 @@ def rows(found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: s
         f"by Hessian products, medians along the path {along}; at the end 10th to 90th percentile "
         f"{low:.3g} to {high:.3g}; error over directions, of one run"
     )
-    return [end, *_time_rows(found, one, eigenvalues, scheme, figure)]
+    made = [end]
+    place = np.cumsum(eigenvalues > 0) - 1
+    known = (values > 0) & np.isfinite(found.expected_time)
+    sides = {"": known}
+    if conditions.has_theory:
+        above = values >= conditions.crossover
+        sides |= {"_above": known & above, "_below": known & ~above}
+    for side, usable in sides.items():
+        if usable.any():
+            inside = place[found.directions[usable]]
+            times = found.expected_time[usable]
+            made += _time_rows(one, inside, times, side, scheme, figure)
+    return made
 
 
 def _time_rows(
-    found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: str, figure: str
+    one: Analysis, inside: np.ndarray, expected: np.ndarray, side: str, scheme: str, figure: str
 ) -> Rows:
-    place = np.cumsum(eigenvalues > 0) - 1
-    usable = (eigenvalues[found.directions] > 0) & np.isfinite(found.expected_time)
-    if not usable.any():
-        return []
-    inside = place[found.directions[usable]]
+    """Of some directions of the analysis, on one side of the crossover or on both."""
     measured = one.measured.correlation_time[inside]
-    at_start = measured / one.window.correlation_time[inside]
-    on_the_way = measured / found.expected_time[usable]
-    quantity = "correlation time over the finite-window theory at the curvature "
-    made = []
-    for name, words, values in (
-        ("start", "of theta_K", at_start),
-        ("path", "measured along the path", on_the_way),
-    ):
-        made.append(
-            median_row(
-                f"tau_over_theory_at_{name}_{scheme}", figure,
-                f"{quantity}{words}, median of the directions where both are known", values,
-            )
-        )  # fmt: skip
-    return made
+    where = f", {side[1:]} the crossover" if side else ""
+    ways = {
+        "start": ("of theta_K", measured / one.window.correlation_time[inside]),
+        "path": ("measured along the path", measured / expected),
+    }
+    return [
+        median_row(
+            f"tau_over_theory_at_{name}{side}_{scheme}", figure,
+            f"correlation time over the finite-window theory at the curvature {words}, median of "
+            f"the directions where both are known{where}", values,
+        )
+        for name, (words, values) in ways.items()
+    ]  # fmt: skip

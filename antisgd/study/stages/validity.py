@@ -47,7 +47,7 @@ def path_curvature(
     scheme: str,
     folder: Path,
 ) -> PathCurvature | None:
-    """The curvature of one period along directions spread evenly over those found.
+    """The curvature of one period along some of the directions, the steep ones among them.
 
     Args:
         problem: loss and examples.
@@ -61,8 +61,7 @@ def path_curvature(
     Returns:
         None where the recording kept no weights.
     """
-    path, k = folder / f"validity_{scheme}.npz", len(vectors)
-    chosen = np.unique(np.linspace(0, k - 1, min(DIRECTIONS, k)).astype(int))
+    path, chosen = folder / f"validity_{scheme}.npz", _chosen(len(vectors))
     if not np.any(recorded.kept):
         return None
     made_of = {"index": chosen, "epochs": kept_epochs(settings.analysis_epochs)}
@@ -81,6 +80,18 @@ def path_curvature(
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     steps = len(recorded.trajectory.velocities)
     return PathCurvature(chosen, curvature, _expected_time(mean, conditions, scheme, steps))
+
+
+def _chosen(k: int) -> np.ndarray:
+    """Spread evenly over the logarithm of their number, as eigenvalues that fall by a power are.
+
+    Of thousands a few dozen are steep, which an even spread over the numbers would leave out.
+    """
+    if k <= DIRECTIONS:
+        return np.arange(k)
+    places = np.round(np.geomspace(1, k, DIRECTIONS)).astype(int) - 1
+    # Where the first would fall together they follow one another.
+    return np.maximum(places, np.arange(DIRECTIONS))
 
 
 def _curvatures(
