@@ -51,8 +51,8 @@ TEN = (
 )
 # The runs whose main rows the page of results shows, in its order.
 SHOWN = (
-    "lenet_cpu_300", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu",
-    "lenet_seeds", "choices_cpu",
+    "lenet_cpu_300", "lenet_whole", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu",
+    "resnet20_cpu", "lenet_seeds", "choices_cpu",
 )  # fmt: skip
 # What rows and figures of further networks end with.
 FURTHER = r"_seed\d+$"
@@ -95,6 +95,23 @@ HEADLINES = (
     "end_curvature_without_replacement_over_networks",
     "end_curvature_with_replacement_over_networks",
     "bend_share_without_replacement_over_networks",
+    *(
+        f"{name}_{scheme}"
+        for name in (
+            "epoch_sums",
+            "weight_over_replayed",
+            "replayed_over_theory",
+            "cancelled_over_theory",
+            "outside_band",
+            "tau_over_prediction",
+            "tau_over_harmonic",
+            "tau_over_theory_at_start_above",
+            "tau_over_theory_at_path_above",
+            "tau_over_theory_at_start_below",
+            "tau_over_theory_at_path_below",
+        )
+        for scheme in ("without_replacement", "with_replacement")
+    ),
     "largest_eigenvalue_over_255",
     "largest_eigenvalue_whole_set",
     "largest_eigenvalue_half_penalty",
