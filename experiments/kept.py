@@ -38,11 +38,11 @@ PAGE = FOLDER / "README.md"
 RESULTS = ROOT / "docs" / "results.md"
 # Run and row of the numbers on the README's second screen.
 TEN = (
-    ("lenet_cpu_300", "velocity_over_theory_without_replacement"),
-    ("lenet_cpu_300", "tau_over_theory_window_without_replacement"),
+    ("lenet_whole", "velocity_over_theory_without_replacement"),
+    ("lenet_whole", "velocity_exponent_without_replacement"),
+    ("lenet_whole", "cancelled_over_theory_without_replacement"),
     ("lenet_cpu_300", "tau_over_theory_window_with_replacement"),
     ("lenet_cpu_300", "weight_exponent_without_replacement"),
-    ("lenet_cpu_300", "velocity_exponent_without_replacement"),
     ("lenet_flat", "tau_over_theory_20_epochs_without_replacement_over_networks"),
     ("lenet_cpu_300", "eigenvalues_above_crossover"),
     ("first_layer_cpu", "weight_exponent_pca"),
