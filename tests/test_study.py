@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -280,8 +281,10 @@ def test_your_own_problem_from_a_shell(tmp_path):
     done = shell("mine:made", *SHORT, "--plan", environment=plain)
     assert done.returncode == 0, done.stderr
     done = shell("mine:made", *SHORT, "--momentum=0.5")
-    assert done.returncode == 1 and done.stderr.startswith("error: ")
-    assert "momentum 0.9 then, 0.5 now" in done.stderr and done.stderr.count("\n") == 1
+    # XLA of the lowest version has lines of its own on programs that it loads.
+    said = [line for line in done.stderr.splitlines() if not re.match(r"[IWE]\d{4} .*\.cc:", line)]
+    assert done.returncode == 1 and len(said) == 1 and said[0].startswith("error: ")
+    assert "momentum 0.9 then, 0.5 now" in said[0]
 
 
 def test_the_log_has_the_large_rows_and_says_where_the_others_are(tmp_path, capsys, monkeypatch):
