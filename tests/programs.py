@@ -9,7 +9,6 @@ stand for themselves by shape, type and layout alone.
 import collections
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 # Before JAX, which it keeps to the CPU.
@@ -130,17 +129,11 @@ PAPER = (
 
 if __name__ == "__main__":
     name, size, *asked = [*sys.argv[1:], "small"][: max(2, len(sys.argv) - 1)]
-    found = programs(chips.chips(name), size)
-
-    def tell(program):
+    found, told = programs(chips.chips(name), size), {}
+    for program in asked or (PAPER if size == "paper" else SMALL):
         try:
-            told = chips.described(found[program])
+            told[program] = chips.described(found[program])
         except Exception as error:
-            told = {"error": f"{type(error).__name__}: {error}"[:1000]}
-        print(program, told, file=sys.stderr, flush=True)
-        return program, told
-
-    asked = asked or (PAPER if size == "paper" else SMALL)
-    # Most compilers keep one core busy.
-    with ThreadPoolExecutor(2 if size == "small" else 1) as pool:
-        print(json.dumps(dict(pool.map(tell, asked))))
+            told[program] = {"error": f"{type(error).__name__}: {error}"[:1000]}
+        print(program, told[program], file=sys.stderr, flush=True)
+    print(json.dumps(told))

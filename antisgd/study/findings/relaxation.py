@@ -7,7 +7,7 @@ from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, mean_row, median_row
 from antisgd.study.stages.period import Recording
 
-__all__ = ["rows"]
+__all__ = ["rows", "velocity_before"]
 
 # Directions that are looked at, spread evenly over those found; parts of the test of T⁴ against M.
 _DIRECTIONS, _PARTS = 200, 4
@@ -35,12 +35,19 @@ def rows(conditions: Conditions, recorded: Recording, eigenvalues: np.ndarray, s
     return made
 
 
+def velocity_before(conditions: Conditions, recorded: Recording, chosen: np.ndarray) -> np.ndarray:
+    """P v_K along some directions, by Eq. 1 backwards from the first step, [n]; zero for β = 0."""
+    rate, beta = conditions.learning_rate, conditions.momentum
+    force = recorded.anchor_gradients[0][chosen] + recorded.trajectory.noise[0][chosen]
+    first = recorded.trajectory.velocities[0][chosen]
+    return (first + rate * force) / beta if beta else np.zeros_like(first)
+
+
 def _relaxed_row(conditions, recorded: Recording, eigenvalues, chosen, scheme: str):
     rate, beta = conditions.learning_rate, conditions.momentum
-    weights, velocities, noise = (part[:, chosen] for part in recorded.trajectory)
+    weights, velocities, _ = (part[:, chosen] for part in recorded.trajectory)
     slope, lam = recorded.anchor_gradients[0][chosen], eigenvalues[chosen]
-    # Eq. 1 backwards from the first step.
-    before = (velocities[0] + rate * (slope + noise[0])) / beta if beta else 0 * slope
+    before = velocity_before(conditions, recorded, chosen)
     rates = np.full(len(velocities), rate)
     x, v = relaxation.remove_relaxation(weights, velocities, lam, slope, before, rates, beta)
     expected = theory.relaxed_window_variances(lam, rates, beta, conditions.noise_law(scheme))

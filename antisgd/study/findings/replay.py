@@ -12,6 +12,7 @@ import numpy as np
 from antisgd import relaxation, statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings import bins
+from antisgd.study.findings.relaxation import velocity_before
 from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.period import Recording
@@ -83,9 +84,8 @@ def _weight_variance(conditions, recorded: Recording, eigenvalues, usable, noise
     weights, velocities, recorded_noise = (
         np.asarray(part[:, usable], np.float64) for part in recorded.trajectory
     )
-    lam, first = eigenvalues[usable], recorded.anchor_gradients[0][usable] + recorded_noise[0]
-    # Eq. 1 backwards: the velocity before the first step, and the full gradient at every step.
-    before = (velocities[0] + rate * first) / beta if beta else 0 * first
+    lam, before = eigenvalues[usable], velocity_before(conditions, recorded, usable)
+    # Eq. 1 backwards: the full gradient at every step.
     earlier = np.concatenate([before[None], velocities[:-1]])
     full = (beta * earlier - velocities) / rate - recorded_noise
     slope = full.mean(axis=0) - lam * weights[:-1].mean(axis=0)
