@@ -49,8 +49,8 @@ def convolve(maps: Array, kernel: Array, *, stride: int = 1) -> Array:
     return _correlated(maps, kernel, stride, padding)
 
 
-def convolve_and_pool(maps: Array, kernel: Array) -> Array:
-    """Maximum over 2x2 blocks of a 'SAME' convolution with stride 1.
+def convolve_and_pool(maps: Array, kernel: Array, *, mean: bool = False) -> Array:
+    """Maximum, or mean, over 2x2 blocks of a 'SAME' convolution with stride 1.
 
     z[f, i, j, n] = max_{a,b ∈ {0,1}} y[f, 2i + a, 2j + b, n], y = convolve(x, kernel); an odd last
     row or column of y is dropped. One correlation gives the four members of each block from the
@@ -66,8 +66,7 @@ def convolve_and_pool(maps: Array, kernel: Array) -> Array:
     Raises:
         ValueError: pictures of fewer than 2 x 2 pixels.
     """
-    kh, kw, channels, features = kernel.shape
-    _, h, w, _ = maps.shape
+    (kh, kw, channels, features), (_, h, w, _) = kernel.shape, maps.shape
     if min(h, w) < 2:
         raise ValueError(f"a 2x2 pool needs pictures of at least 2x2 pixels, not {h}x{w}")
     tops, lefts = (kh - 1) // 2, (kw - 1) // 2
@@ -75,8 +74,11 @@ def convolve_and_pool(maps: Array, kernel: Array) -> Array:
     members = [
         jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0))) for a in (0, 1) for b in (0, 1)
     ]
+    padding = ((tops, bottoms), (lefts, rights))
+    if mean:
+        return _correlated(maps, jnp.mean(jnp.stack(members), 0), 2, padding)
     kernels = jnp.stack(members, 3).reshape(kh + 1, kw + 1, channels, 4 * features)
-    blocks = _correlated(maps, kernels, 2, ((tops, bottoms), (lefts, rights)))
+    blocks = _correlated(maps, kernels, 2, padding)
     return _maximum(blocks.reshape(4, features, -1)).reshape(features, *blocks.shape[1:])
 
 

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from antisgd import averaging, compilation, devices, inputs
 from antisgd import weights as division
 
-__all__ = ["gauss_newton_product", "hessian_vector_product", "ravel_subset"]
+__all__ = ["gauss_newton_product", "hessian_vector_product", "ravel_subset", "secant_curvature"]
 
 Loss = Callable[[Any, Any, Array], Array]
 Matvec = Callable[[Array], Array]
@@ -132,6 +132,45 @@ def ravel_subset(params: Any, only: Only | None = None) -> tuple[Array, Callable
         ValueError: nothing is selected (the message lists the names), or a complex leaf.
     """
     return division.ravel(params, only)
+
+
+def secant_curvature(
+    slope_at: Callable[[Array], Array | np.ndarray],
+    centre: Array,
+    directions: Array,
+    reach: Any,
+    middle: Any = 0.0,
+) -> np.ndarray:
+    """[p·∇L(θ + hp) − p·∇L(θ − hp)]/2h along each direction p: the curvature with its kinks, [k].
+
+    The mean of pᵀHp over the stretch, jumps of the gradient counted. ReLU and max-pooling make
+    jumps, thousands of them within a fluctuation of the weights, and no Hessian product sees one:
+    it is the limit h → 0, where none is left on the stretch. With h = √3σ the stretch has the
+    variance of a Gaussian of deviation σ, and for a smooth loss this is E pᵀHp over that to fourth
+    order (E[x∂L]/σ² by three-point quadrature).
+
+    Args:
+        slope_at: θ [d] → P∇L(θ), [k].
+        centre: flat [d].
+        directions: P, orthonormal rows, [k, d].
+        reach: h, [k] or one for all.
+        middle: of each stretch, θ = centre + middle·p, [k] or one for all.
+
+    Raises:
+        ValueError: a reach that is not positive, or slopes that are not finite.
+    """
+    h, m = (np.broadcast_to(np.asarray(x, np.float64), len(directions)) for x in (reach, middle))
+    if not np.all(h > 0):
+        raise ValueError(f"secants need a reach above 0; the smallest is {h.min():.3g}")
+    ends = []
+    for i, ends_at in enumerate(zip(m - h, m + h, strict=True)):
+        steps = (jnp.asarray(x, directions.dtype) * directions[i] for x in ends_at)
+        ends.append([np.asarray(slope_at(centre + step), np.float64)[i] for step in steps])
+    found = np.diff(ends, axis=1)[:, 0] / (2 * h)
+    if not np.all(np.isfinite(found)):
+        place = int(np.flatnonzero(~np.isfinite(found))[0])
+        raise ValueError(f"the secant along direction {place} is not finite: it reaches too far")
+    return found
 
 
 def _product_over_data(

@@ -21,12 +21,12 @@ _GLOROT = nn.initializers.glorot_normal()
 
 
 class Conv(nn.Module):
-    """A 'SAME' convolution of maps with bias and, where asked for, a 2x2 max-pool."""
+    """A 'SAME' convolution of maps with bias and, where asked for, a 2x2 max- or mean-pool."""
 
     features: int
     window: int
     stride: int = 1
-    pool: bool = False
+    pool: str = ""
 
     @nn.compact
     def __call__(self, maps: Array) -> Array:
@@ -34,7 +34,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", _GLOROT, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.pool:
-            maps = convolve_and_pool(maps, kernel)
+            maps = convolve_and_pool(maps, kernel, mean=self.pool == "mean")
         else:
             maps = convolve(maps, kernel, stride=self.stride)
         return maps + bias[:, None, None, None]
@@ -43,14 +43,17 @@ class Conv(nn.Module):
 class LeNet(nn.Module):
     """See `lenet`."""
 
+    smooth: bool = False
+
     @nn.compact
     def __call__(self, images: Array) -> Array:
+        bend, pool = (nn.tanh, "mean") if self.smooth else (nn.relu, "max")
         maps = maps_from_pictures(images)
-        maps = nn.relu(Conv(6, 5, pool=True)(maps))
-        maps = nn.relu(Conv(16, 5, pool=True)(maps))
+        maps = bend(Conv(6, 5, pool=pool)(maps))
+        maps = bend(Conv(16, 5, pool=pool)(maps))
         x = pictures_from_maps(maps).reshape(len(images), -1)
         for width in (120, 84):
-            x = nn.relu(nn.Dense(width, kernel_init=_GLOROT)(x))
+            x = bend(nn.Dense(width, kernel_init=_GLOROT)(x))
         return nn.Dense(10, kernel_init=_GLOROT)(x)
 
 
@@ -71,17 +74,21 @@ class ResNet20(nn.Module):
         return nn.Dense(10, kernel_init=_GLOROT)(jnp.mean(x, axis=(1, 2)).T)
 
 
-def lenet() -> nn.Module:
+def lenet(*, smooth: bool = False) -> nn.Module:
     """LeNet of App. H: 136,886 weights on pictures of 32x32x3, any other size works too.
 
     5x5 convolutions with 6 and 16 channels, ReLU and a 2x2 max-pool after each, dense layers of
     120, 84 and 10; all with biases. Kernels are Glorot-normal, biases zero.
     `init(key, images)` → {'params': …}, `apply(variables, images [n, h, w, c])` → logits [n, 10].
 
+    Args:
+        smooth: tanh in place of ReLU and mean- in place of max-pooling, so that the loss has no
+            kinks (beyond the paper).
+
     Raises:
         ValueError: from `init` and `apply`, for pictures of fewer than 4x4 pixels.
     """
-    return LeNet()
+    return LeNet(smooth)
 
 
 def resnet20() -> nn.Module:

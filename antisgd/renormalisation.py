@@ -1,9 +1,12 @@
 """Curvature and noise of a network averaged over the weights that its fluctuations visit.
 
-A few draws of θ around the minimum, at each one block product with the Hessian and the gradients
-of the examples along the directions: all that `theory.self_consistent` asks of a network. Pure
-functions of a key; antithetic pairs ±x, so that odd terms cancel exactly where the mean is zero.
-Beyond the paper.
+A few draws of θ around the minimum, at each the loss's gradient some way further to both
+sides along each direction and the gradients of the examples along all: what
+`theory.self_consistent` asks of a network. The curvature is that of secants. A Hessian product has
+no part of the kinks of ReLU and max-pooling, at which the gradient jumps: between two weights that
+fluctuation visits lie thousands of them, and they bend the loss as much as what is smooth does.
+Pure functions of a key; antithetic pairs ±x, so that odd terms cancel exactly where the mean is
+zero. Beyond the paper.
 """
 
 from collections.abc import Callable
@@ -14,17 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from antisgd import hessian
+
 __all__ = [
     "Estimate",
     "LocalAverages",
     "average_over",
+    "changing_gradients",
     "gaussian_offsets",
     "make_averages",
     "noise_trace_gradient",
 ]
 
-Products = Callable[[jax.Array], Callable[[jax.Array], jax.Array]]
-Gradients = Callable[[jax.Array], jax.Array]
+Gradients = Callable[[jax.Array], jax.Array | np.ndarray]
 
 
 class LocalAverages(NamedTuple):
@@ -32,7 +37,7 @@ class LocalAverages(NamedTuple):
 
     Attributes:
         gradient: p_i·∇L.
-        curvature: p_iᵀHp_i.
+        curvature: of the loss with its kinks; of a smooth one p_iᵀHp_i.
         noise: noise_scale·p_iᵀC₀p_i, the variance σ_δg² of the noise of a batch.
     """
 
@@ -81,41 +86,43 @@ def gaussian_offsets(
 
 
 def average_over(
-    product_at: Products,
+    slope_at: Gradients,
     gradients_at: Gradients,
     centre: jax.Array,
     directions: jax.Array,
     offsets: jax.Array,
     *,
+    deviations: jax.Array,
     noise_scale: float,
 ) -> Estimate:
-    """Averages of p_i·∇L, p_iᵀHp_i and p_iᵀCp_i over θ = centre ± x for each offset x.
+    """Averages of p_i·∇L, curvature and p_iᵀCp_i over θ = centre ± x for each offset x.
 
-    Offsets may be Gaussian draws or recorded displacements θ_t − θ*. At each of the 2n points one
-    block product with all k directions and one pass over the examples' gradients.
+    Offsets may be Gaussian draws or recorded displacements θ_t − θ*. At each of the 2n points two
+    gradients a direction (`hessian.secant_curvature` over ±√3σ_i, about where x has no part along
+    it) and one pass over the examples' gradients.
 
     Args:
-        product_at: θ [d] → the map V [k, d] → H(θ)V, for example
-            `jax.vmap(hessian_vector_product(loss, unravel(θ), …))`.
+        slope_at: θ [d] → P∇L(θ), [k].
         gradients_at: θ [d] → P∇l_n(θ), [N, k], for example `trajectory.example_gradients`.
         centre: θ*, flat [d].
         directions: P, [k, d].
         offsets: x, [n, d].
+        deviations: σ_i of the weights along p_i, [k].
         noise_scale: R(0) in units of C₀, `noise.variance` of the scheme's law.
 
     Raises:
-        ValueError: no offset, or a value that is not finite, naming the draw.
+        ValueError: no offset, or a value that is not finite.
     """
     if not len(offsets):
         raise ValueError("an average needs one offset or more")
     pairs = []
     for n, x in enumerate(offsets):
         both = [
-            _at(product_at, gradients_at, centre + sign * x, directions, noise_scale)
+            _at(slope_at, gradients_at, centre, sign * x, directions, deviations, noise_scale)
             for sign in (1, -1)
         ]
         if not np.all(np.isfinite(both)):
-            raise ValueError(f"curvature or gradients at draw {n} are not finite: it lies too far")
+            raise ValueError(f"the gradients at draw {n} are not finite: it lies too far")
         pairs.append(np.mean(both, axis=0))
     values = np.array(pairs)
     count = len(values)
@@ -123,21 +130,57 @@ def average_over(
     return Estimate(LocalAverages(*values.mean(axis=0)), LocalAverages(*scatter / np.sqrt(count)))
 
 
-def _at(product_at, gradients_at, theta, directions, noise_scale) -> np.ndarray:
-    images = np.asarray(product_at(theta)(directions), np.float64)
-    curvature = np.sum(np.asarray(directions, np.float64) * images, axis=1)
-    gradients = np.asarray(gradients_at(theta), np.float64)
+def _at(slope_at, gradients_at, centre, x, directions, deviations, noise_scale) -> np.ndarray:
+    gradients = np.asarray(gradients_at(centre + x), np.float64)
+    along = jnp.matmul(directions, x, precision=jax.lax.Precision.HIGHEST)
+    curvature = hessian.secant_curvature(
+        slope_at, centre + x, directions, np.sqrt(3) * np.asarray(deviations), -along
+    )
     noise = noise_scale * gradients.var(axis=0, ddof=1)
     return np.array([gradients.mean(axis=0), curvature, noise])
 
 
+def changing_gradients(
+    gradients_at: Gradients, centre: jax.Array, offsets: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """How much of the examples' gradient variance changes over θ = centre + x, and all of it.
+
+    Noise of reshuffled epochs cancels as far as gradients stay: with d_n(θ) the gradient of example
+    n less the mean over examples, Σ_n d_n = 0 at any one θ, while examples taken at weights drawn
+    as they are within an epoch leave, per step, the mean over n of var_θ d_n. Every two offsets
+    make one estimate without bias, ½⟨(d_n(θ) − d_n(θ'))²⟩_n of ½⟨d_n(θ)² + d_n(θ')²⟩_n.
+
+    Args:
+        gradients_at: θ [d] → P∇l_n(θ), [N, k], as for `average_over`.
+        centre: flat [d].
+        offsets: x, drawn independently of one another, [2n, d].
+
+    Returns:
+        The part that changes and the whole, [n, k] each; for `theory.uncancelled` the ratio of
+        their means over n.
+
+    Raises:
+        ValueError: no offsets or an odd number of them.
+    """
+    if not len(offsets) or len(offsets) % 2:
+        raise ValueError(f"two offsets make one estimate: give an even number, not {len(offsets)}")
+    changed, whole = [], []
+    for pair in zip(offsets[::2], offsets[1::2], strict=True):
+        first, second = (np.asarray(gradients_at(centre + x), np.float64) for x in pair)
+        d = np.array([first - first.mean(axis=0), second - second.mean(axis=0)])
+        changed.append(np.mean((d[0] - d[1]) ** 2, axis=0) / 2)
+        whole.append(np.mean(d**2, axis=(0, 1)))
+    return np.array(changed), np.array(whole)
+
+
 def make_averages(
     key: jax.Array,
-    product_at: Products,
+    slope_at: Gradients,
     gradients_at: Gradients,
     centre: jax.Array,
     directions: jax.Array,
     *,
+    eigenvalues: np.ndarray,
     noise_scale: float,
     num_pairs: int,
     outside: float = 0.0,
@@ -150,7 +193,8 @@ def make_averages(
 
     Args:
         key: of the draws.
-        product_at, gradients_at, centre, directions, noise_scale: as for `average_over`.
+        slope_at, gradients_at, centre, directions, noise_scale: as for `average_over`.
+        eigenvalues: λ at the centre, [k]: the curvature of no fluctuation at all.
         num_pairs, outside: as for `gaussian_offsets`.
         move_mean: whether the mean may move to where the averaged gradient vanishes. False keeps
             it at the centre: in a window too short to reach it.
@@ -158,16 +202,18 @@ def make_averages(
 
     def averages(mean: np.ndarray, variance: np.ndarray) -> LocalAverages:
         dtype = directions.dtype
-        deviations = jnp.asarray(np.sqrt(variance), dtype)
         moved = centre + jnp.asarray(mean, dtype) @ directions
-        quiet = not np.any(variance)
-        offsets = gaussian_offsets(
-            key, directions, deviations, 1 if quiet else num_pairs,
-            outside=0.0 if quiet else outside,
-        )  # fmt: skip
-        found = average_over(
-            product_at, gradients_at, moved, directions, offsets, noise_scale=noise_scale
-        ).mean
+        if not np.any(variance):
+            gradients = np.asarray(gradients_at(moved), np.float64)
+            noise = noise_scale * gradients.var(axis=0, ddof=1)
+            found = LocalAverages(gradients.mean(axis=0), np.asarray(eigenvalues), noise)
+        else:
+            deviations = jnp.asarray(np.sqrt(variance), dtype)
+            offsets = gaussian_offsets(key, directions, deviations, num_pairs, outside=outside)
+            found = average_over(
+                slope_at, gradients_at, moved, directions, offsets,
+                deviations=deviations, noise_scale=noise_scale,
+            ).mean  # fmt: skip
         return found if move_mean else found._replace(gradient=np.zeros_like(found.gradient))
 
     return averages

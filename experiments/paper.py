@@ -158,11 +158,12 @@ def numbered(panels: Panels, numbers: Mapping[str, str]) -> Panels:
     return made
 
 
-def lenet(settings: Settings, pictures: Pictures) -> Presentation:
-    """The main experiment: LeNet's values and Figures 1-14."""
+def lenet(settings: Settings, pictures: Pictures, *, smooth: bool = False) -> Presentation:
+    """The main experiment: LeNet's values, which a smooth one has not, and Figures 1-14."""
+    values = {} if smooth else LENET
 
     def present(rows: Rows, panels: Panels) -> tuple[Rows, Panels]:
-        return beside(rows, LENET, settings, pictures), numbered(panels, FIGURES)
+        return beside(rows, values, settings, pictures), numbered(panels, FIGURES)
 
     prefix = "accuracy_without_"
     marks = {
@@ -170,7 +171,7 @@ def lenet(settings: Settings, pictures: Pictures) -> Presentation:
         for name, known in LENET.items()
         if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
     }
-    shown = marks if on_the_papers(pictures) else None
+    shown = marks if on_the_papers(pictures) and not smooth else None
     return Presentation(present, CAPTIONED, HEADLINED, shown)
 
 

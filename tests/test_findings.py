@@ -174,7 +174,11 @@ def test_the_penalty_of_the_pictures_is_the_curvature_without_noise():
 def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     """Directions of negative curvature have no time: measured and predicted stay side by side."""
     curvature = np.array([[4.0, 1.0, 0.5, -1.0], [8.0, 1.5, 0.25, -1.0]])
-    found = PathCurvature(np.array([0, 2, 3, 4]), curvature, np.array([10.0, 20.0, np.nan, 1.0]))
+    secant = np.array([[4.0, 2.0, 0.5, -1.0], [8.0, 4.0, 1.0, -1.0]])
+    found = PathCurvature(
+        np.array([0, 2, 3, 4]), curvature, np.array([10.0, 20.0, np.nan, 1.0]), secant,
+        np.array([5.5, 15.0, 4.0, 1.0]),
+    )  # fmt: skip
     times = SimpleNamespace(correlation_time=np.array([11.0, 7.0, 30.0, 9.0]))
     window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
     one = SimpleNamespace(measured=times, window=window)
@@ -188,6 +192,10 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     assert rows["tau_over_theory_at_start_with_replacement"]["here"] == np.median([0.5, 2.0])
     assert rows["tau_over_theory_at_path_with_replacement"]["here"] == np.median([1.1, 1.5])
     assert rows["tau_over_theory_at_path_above_with_replacement"]["here"] == 1.1
+    assert rows["tau_over_theory_at_secant_with_replacement"]["here"] == np.median([2.0, 2.0])
+    above = rows["secant_curvature_above_with_replacement"]
+    assert above["here"] == 1.5 and above["note"].endswith("theta_K alone 1")
+    assert rows["secant_curvature_below_with_replacement"]["here"] == np.median([3.0, 1.5])
     assert rows["tau_over_theory_at_start_below_with_replacement"]["here"] == 2.0
 
 

@@ -242,3 +242,34 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="0 examples"):
         none = jax.tree.map(lambda leaf: leaf[:0], examples)
         hessian.hessian_vector_product(_loss, params, none, microbatch_size=1)
+
+
+def test_secants_count_the_kinks_that_no_product_sees():
+    """Σ_n|a_n·θ − b_n|/N: no curvature at any one θ, a jump of 2|a_n·p|/N at each kink passed."""
+    rng, h, m = np.random.default_rng(0), np.array([0.5, 0.3, 0.8]), np.array([0.1, -0.2, 0.0])
+    a, b = rng.normal(size=(40, 3)), rng.normal(size=40)
+
+    def loss(theta, examples, weights):
+        inputs, targets = examples
+        return jnp.sum(weights * jnp.abs(inputs @ theta - targets)) / jnp.sum(weights)
+
+    examples = (jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+    at = jnp.array([0.2, -0.1, 0.3])
+    product = hessian.hessian_vector_product(loss, at, examples, microbatch_size=40)
+    np.testing.assert_array_equal(jax.vmap(product)(jnp.eye(3)), 0)
+    found = hessian.secant_curvature(
+        lambda theta: jax.grad(loss)(theta, examples, jnp.ones(40)), at, jnp.eye(3), h, m
+    )
+    kinks = (b - a @ np.asarray(at, np.float64))[:, None] / a
+    passed = np.abs(kinks - m) < h
+    assert passed.sum() > 20
+    expected = (2 * np.abs(a) * passed).sum(axis=0) / 40 / (2 * h)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_secant_that_cannot_be_is_refused():
+    eye, at = jnp.eye(2), jnp.zeros(2)
+    with pytest.raises(ValueError, match="reach above 0"):
+        hessian.secant_curvature(lambda theta: theta, at, eye, [1.0, 0.0])
+    with pytest.raises(ValueError, match="direction 1 is not finite"):
+        hessian.secant_curvature(lambda theta: theta / (1 - theta[1:]), at, eye, 1.0)

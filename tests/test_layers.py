@@ -73,6 +73,7 @@ INTERNAL_EDGES = {
     ("hessian", "averaging"),
     ("hessian", "inputs"),
     ("hessian", "weights"),
+    ("renormalisation", "hessian"),
     # Examples that are read piece by piece: reading them, and the sums and steps over them.
     ("sources", "devices"),
     ("sources", "inputs"),

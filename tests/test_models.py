@@ -26,7 +26,19 @@ class LibraryResNet20(nn.Module):
         return nn.Dense(10)(x.mean((1, 2)))
 
 
+class LibrarySmoothLeNet(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for features in (6, 16):
+            x = nn.tanh(nn.avg_pool(nn.Conv(features, (5, 5))(x), (2, 2), (2, 2)))
+        x = x.reshape(len(x), -1)
+        for width in (120, 84):
+            x = nn.tanh(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
 LENET = (models.lenet(), LibraryLeNet())
+SMOOTH = (models.lenet(smooth=True), LibrarySmoothLeNet())
 RESNET = (models.resnet20(), LibraryResNet20())
 
 
@@ -47,9 +59,10 @@ def test_has_the_weights_of_the_paper(model, weights):
         (LENET, (3, 32, 32, 3)),
         (LENET, (5, 8, 8, 1)),
         (LENET, (2, 11, 9, 2)),
+        (SMOOTH, (2, 11, 9, 2)),
         pytest.param(RESNET, (2, 9, 7, 3), marks=pytest.mark.slow),
     ],
-    ids=["LeNet", "LeNet-digits", "LeNet-odd", "ResNet-odd"],
+    ids=["LeNet", "LeNet-digits", "LeNet-odd", "smooth-odd", "ResNet-odd"],
 )
 def test_is_the_network_of_the_library(pair, shape):
     """The same parameters, by name and layout, give the same logits and the same gradient."""

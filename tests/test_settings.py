@@ -146,6 +146,7 @@ LENETS = {
     "sampling": ("without_replacement", "with_replacement"),
     "seed": 0,
     "seeds": 1,
+    "smooth": False,
     "stages": ("train", "eigenpairs", "analysis", "covariance", "discard", "validity", "density",
                "predict", "track", "figures"),
     "track_eigenpairs": None,
@@ -180,7 +181,9 @@ def parsed(*arguments):
 
 def test_no_flag_given_is_the_papers_experiment():
     assert parsed() == LENETS
-    assert parsed() == values((Settings(), Pictures(), Place(output_dir="runs/lenet")))
+    assert parsed() == values(
+        (Settings(), Pictures(), Place(output_dir="runs/lenet"), lenet.Network())
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_help_says_what_a_flag_may_be(helped):
     assert helped["dataset"].startswith("<cifar10|digits|synthetic>: ")
     assert helped["full_gradient"].startswith("<exact|quadratic>: ")
     assert helped["sampling"].startswith("<without_replacement|with_replacement>: ")
-    assert sum("Paper: " in text for text in helped.values()) == 13
+    assert sum("Paper: " in text for text in helped.values()) == 14
 
 
 def test_a_flag_may_be_given_twice_for_a_list():

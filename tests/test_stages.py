@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import data, fluctuations, heavy_ball, objective, results, theory
+from antisgd import data, fluctuations, heavy_ball, objective, results, statistics, theory
 from antisgd.study.conditions import conditions_of
 from antisgd.study.stages import analysis, density, drawn, period, table, train, validity
 from tests import tiny
@@ -291,6 +291,20 @@ def test_the_curvature_along_the_path_is_that_of_the_weights_kept(finished, trai
     exact = [[jnp.vdot(p, product(at, p)) for p in vectors] for at in kept]
     found = np.load(finished / f"validity_{scheme}.npz")
     np.testing.assert_allclose(found["curvature"], exact, rtol=1e-3)
+    # Secants about the mean of the period along each direction, √3 deviations to both sides.
+    still = statistics.remove_drift(weights, np.load(inside / "velocities.npy"), "mean_velocity")
+    reach = np.sqrt(3 * statistics.variances(*still).weight)
+    for at, secants in zip((theta, *kept), found["secant"], strict=True):
+        middle = weights.mean(axis=0) - vectors @ (at - theta)
+        ends = [
+            [jnp.vdot(p, gradient(at + (m + sign * h) * p)) for sign in (1, -1)]
+            for p, m, h in zip(vectors, middle, reach, strict=True)
+        ]
+        ends = np.array(ends, np.float64)
+        bound = 300 * np.finfo(np.float32).eps * np.abs(ends).max() / reach.min()
+        np.testing.assert_allclose(
+            secants, (ends[:, 0] - ends[:, 1]) / (2 * reach), rtol=1e-3, atol=bound
+        )
 
 
 @pytest.mark.parametrize("k", [1, 9, 16, 17, 60, 2000])

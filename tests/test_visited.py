@@ -173,14 +173,41 @@ def test_in_a_parabola_the_prediction_is_the_harmonic_one_with_the_noise_on_the_
         law = conditions.noise_law(scheme)
         C = law.variance * (residual[:, None] * along).var(axis=0, ddof=1)
         np.testing.assert_allclose(each.start_noise, C, rtol=1e-4)
+        start = conditions.starting_law
+        if scheme == "without_replacement":
+            law = start = theory.uncancelled(law, float(each.changing.mean()))
         seen = theory.window_variances(
-            values, 0.02, 0.9, law, 50, start=conditions.starting_law, drift="mean_velocity"
+            values, 0.02, 0.9, law, 50, start=start, drift="mean_velocity"
         )
         np.testing.assert_allclose(each.correlation_time, seen.correlation_time, rtol=1e-4)
         np.testing.assert_allclose(each.weight, each.noise * seen.weight, rtol=1e-4)
         assert np.isnan(each.outside)
         # The noise grows with the spread: residuals r + x·(θ − θ_K).
         assert np.all(each.noise > each.start_noise)
+
+
+def test_the_noise_that_does_not_cancel_is_that_of_the_spread_within_an_epoch(
+    tmp_path, monkeypatch
+):
+    """l_n is quadratic: of r_n x_n along p the part (x_n·y)(x_n·p) changes, y within an epoch."""
+    monkeypatch.setattr(drawn, "PAIRS", 100)
+    one = problem()
+    params, values, vectors = at_minimum(one)
+    found, _ = predicted(one, tmp_path)
+    each = found["without_replacement"]
+    assert not found["with_replacement"].changing.size
+    x, y = (np.asarray(part, np.float64) for part in one.train)
+    law = theory.without_replacement(N // S, S)
+    seen = theory.window_variances(values, 0.02, 0.9, law, N // S, drift="mean")
+    within = each.noise * seen.weight
+    along, residual = x @ vectors.T, x @ np.asarray(params["w"], np.float64) - y
+    curved = along[:, :, None] * along[:, None]
+    part = ((curved - curved.mean(axis=0)) ** 2 @ within).mean(axis=0)
+    still = (residual[:, None] * along).var(axis=0)
+    expected = np.mean(part / (part + still))
+    error = each.changing.std(ddof=1) / np.sqrt(len(each.changing))
+    assert abs(each.changing.mean() - expected) < Z * error
+    assert error < 0.15 * expected
 
 
 def test_a_prediction_is_read_again_until_there_is_a_density(tmp_path, monkeypatch):

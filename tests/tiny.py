@@ -43,8 +43,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.tiny"])
 
 
-def network():
-    """Softmax regression on the pixels, with the two functions of a linen module."""
+def network(*, smooth=True):
+    """Softmax regression on the pixels, with the two functions of a linen module; always smooth."""
+    del smooth
 
     def init(key, images):
         shape = (images[0].size, 10)
@@ -101,7 +102,7 @@ def settings(**changes):
 
 def problem(**changes):
     """The tiny network on a few synthetic pictures."""
-    given, chosen, _ = options(lenet.OPTIONS, **changes)
+    given, chosen, *_ = options(lenet.OPTIONS, **changes)
     return pictures.problem(network(), "tiny", chosen, given)
 
 

@@ -255,8 +255,9 @@ def _path_curvature(
     made: dict[str, validity.PathCurvature] = {}
     for scheme, recorded in found["analysis"][0].items():
         one = validity.path_curvature(
-            problem, settings, recorded, pairs.vectors, pairs.values, scheme, network.folder
-        )
+            problem, settings, network.state.params, recorded, pairs.vectors, pairs.values, scheme,
+            network.folder,
+        )  # fmt: skip
         made |= {} if one is None else {scheme: one}
     return made or None
 

@@ -88,6 +88,7 @@ from antisgd.theory.noise import (
     partial_last,
     shuffle_once,
     spanning_batches,
+    uncancelled,
     with_replacement,
     without_replacement,
 )
@@ -197,6 +198,7 @@ __all__ = [
     "stationary_variances",
     "steep_variances",
     "trace_ratio",
+    "uncancelled",
     "velocity_autocovariance",
     "visited_averages",
     "visited_weights",

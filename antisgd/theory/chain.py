@@ -43,7 +43,7 @@ def epoch_chain(noise: Noise) -> EpochChain:
         )
     M, N, sizes = len(noise.batches), noise.num_examples, noise.batches
     if sizes.sum() > N:
-        return _spanning_chain(M, N, int(sizes[0]), noise.variance)
+        return _spanning_chain(M, int(N), int(sizes[0]), noise.variance)
     left = N - (np.cumsum(sizes) - sizes)
     innovation = (1 / sizes - 1 / left) / np.mean(1 / sizes - 1 / N)
     pull, weight = N / (M * left), M * sizes / N

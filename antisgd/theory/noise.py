@@ -22,6 +22,7 @@ __all__ = [
     "partial_last",
     "shuffle_once",
     "spanning_batches",
+    "uncancelled",
     "with_replacement",
     "without_replacement",
 ]
@@ -43,7 +44,7 @@ class Noise(NamedTuple):
             [steps an epoch]; of as many epochs as end with a batch where batches span them; None
             where epochs are not independent, or where there are none.
         num_examples: N in the unit of the sizes; more than their sum if some are left out, less if
-            batches span epochs.
+            batches span epochs; a fraction where `uncancelled` leaves some out.
         white_error: standard error of `white`, where it was estimated.
         closed_form: the tabulated law that an estimated one is consistent with, if any.
     """
@@ -54,7 +55,7 @@ class Noise(NamedTuple):
     correlations: np.ndarray | None = None
     variance: float = math.nan
     batches: np.ndarray | None = None
-    num_examples: int = 0
+    num_examples: float = 0
     white_error: float = 0.0
     closed_form: str | None = None
 
@@ -206,6 +207,34 @@ def partial_last(num_examples: int, batch_size: int) -> Noise:
     white = 1 - whole / num_examples / variance
     batches = np.append(np.full(whole, batch_size), rest)
     return Noise(white, steps, variance=variance, batches=batches, num_examples=num_examples)
+
+
+def uncancelled(noise: Noise, share: float) -> Noise:
+    """The law of reshuffled noise if a share does not cancel over an epoch (beyond the paper).
+
+    The batches of an epoch cancel only as far as the examples' gradients stay what they are while
+    the weights move: white share w + (1 − w)·share, R(0) as before. In second moments that is an
+    epoch that leaves examples out: N' s = 1 + (N s − 1)/(1 − share), s the mean of 1/S_m.
+
+    Args:
+        noise: the law of gradients that stay, of independent epochs.
+        share: of the noise's variance, in [0, 1); `renormalisation.changing_gradients` measures it.
+
+    Raises:
+        ValueError: a law whose epochs depend on one another or that has none, or a share outside.
+    """
+    checked_law(noise)
+    if noise.batches is None or noise.correlations is not None:
+        raise ValueError(
+            "only the noise of independent epochs cancels in part: pass for example "
+            "without_replacement(steps_per_epoch)"
+        )
+    share = inputs.number("share", share, least=0)
+    if share >= 1:
+        raise ValueError(f"share must lie in [0, 1), got {share:g}: white noise is all of it")
+    inverse = float(np.mean(1 / np.asarray(noise.batches)))
+    examples = (1 + (noise.num_examples * inverse - 1) / (1 - share)) / inverse
+    return noise._replace(white=noise.white + (1 - noise.white) * share, num_examples=examples)
 
 
 def spanning_batches(num_examples: int, batch_size: int) -> Noise:

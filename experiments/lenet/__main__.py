@@ -10,20 +10,40 @@ autocorrelation, variances and correlation times beside the theory. With --seeds
 compares the test accuracy of the two ways of drawing examples.
 """
 
+import dataclasses
+from dataclasses import dataclass
+
 from antisgd import models, study
+from antisgd.study.fields import setting
 from experiments import cli, paper, pictures
 
-OPTIONS = cli.options("lenet")
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which LeNet."""
+
+    smooth: bool = setting(
+        False,
+        "tanh and mean-pooling in place of ReLU and max-pooling: a loss without kinks. Paper: no.",
+    )
 
 
-def main(settings: study.Settings, chosen: pictures.Pictures, place: study.Place) -> None:
+OPTIONS = cli.options("lenet", Network())
+
+
+def main(
+    settings: study.Settings, chosen: pictures.Pictures, place: study.Place, network: Network
+) -> None:
     """Runs the stages that --stages names, each going on from what the run folder holds."""
     settings.check()
-    problem = pictures.problem(models.lenet(), "LeNet", chosen, settings)
+    name = "LeNet, smooth" if network.smooth else "LeNet"
+    problem = pictures.problem(models.lenet(smooth=network.smooth), name, chosen, settings)
+    if network.smooth:
+        problem = dataclasses.replace(problem, description={**problem.description, "smooth": True})
     study.run(
         problem, settings, place.folder, overwrite=place.overwrite, plan=place.plan,
         json=place.json,
-        presentation=paper.lenet(settings, chosen),
+        presentation=paper.lenet(settings, chosen, smooth=network.smooth),
     )  # fmt: skip
 
 

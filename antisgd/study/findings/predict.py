@@ -31,7 +31,7 @@ def rows(found: Prediction, one: Analysis | None, eigenvalues: np.ndarray, schem
     )  # fmt: skip
     if refused:
         return [count]
-    made = [count, *_average_rows(found, eigenvalues, scheme, figure)]
+    made = [count, *_average_rows(found, eigenvalues, scheme, figure), *_sum_rows(found, scheme)]
     return made if one is None else made + _measured_rows(found, one, eigenvalues, scheme, figure)
 
 
@@ -76,6 +76,21 @@ def _average_rows(found: Prediction, eigenvalues: np.ndarray, scheme: str, figur
             )
         )  # fmt: skip
     return made
+
+
+def _sum_rows(found: Prediction, scheme: str) -> Rows:
+    """The variance of an epoch's noise that is predicted, where the scheme lets it cancel."""
+    if not found.changing.size:
+        return []
+    return [
+        row(
+            f"predicted_epoch_sums_{scheme}", "Sec. 3",
+            "variance of the noise summed over an epoch, over that of independent noise, predicted",
+            found.changing.mean(),
+            found.changing.std(ddof=1) / np.sqrt(len(found.changing)), n=len(found.changing),
+            note="what the examples' gradients change within an epoch; error from the draws",
+        )
+    ]  # fmt: skip
 
 
 def _drawn_error(pairs: np.ndarray) -> float:

@@ -1,4 +1,7 @@
-"""The curvature along the path of a period, and what it explains of the times (Sec. 5)."""
+"""The curvature along the path of a period, and what it explains of the times (Sec. 5).
+
+By Hessian products, and by secants that count the kinks of the loss which no product sees.
+"""
 
 import numpy as np
 
@@ -39,36 +42,65 @@ def rows(
         f"by Hessian products, medians along the path {along}; at the end 10th to 90th percentile "
         f"{low:.3g} to {high:.3g}; error over directions, of one run"
     )
-    made = [end]
-    place = np.cumsum(eigenvalues > 0) - 1
-    known = (values > 0) & np.isfinite(found.expected_time)
-    sides = {"": known}
+    positive = values > 0
+    sides = {"": positive}
     if conditions.has_theory:
         above = values >= conditions.crossover
-        sides |= {"_above": known & above, "_below": known & ~above}
+        sides |= {"_above": positive & above, "_below": positive & ~above}
+    made = [end]
     for side, usable in sides.items():
         if usable.any():
-            inside = place[found.directions[usable]]
-            times = found.expected_time[usable]
-            made += _time_rows(one, inside, times, side, scheme, figure)
+            made += _secant_rows(found, one, eigenvalues, usable, side, scheme, figure)
     return made
 
 
+def _secant_rows(
+    found: PathCurvature,
+    one: Analysis,
+    eigenvalues: np.ndarray,
+    usable: np.ndarray,
+    side: str,
+    scheme: str,
+    figure: str,
+) -> Rows:
+    """Of the directions on one side of the crossover or on both."""
+    ratio = found.secant / eigenvalues[found.directions]
+    where = f", {side[1:]} the crossover" if side else ""
+    words = f"curvature of secants over the Hessian's of theta_K, median{where}"
+    secant = median_row(
+        f"secant_curvature{side}_{scheme}", figure, words, ratio.mean(axis=0)[usable]
+    )
+    start = np.median(ratio[0, usable])
+    secant["note"] = f"over the fluctuation, kinks counted; about theta_K alone {start:.3g}"
+    known = usable & np.isfinite(found.expected_time) & np.isfinite(found.secant_time)
+    if not known.any():
+        return [secant]
+    inside = (np.cumsum(eigenvalues > 0) - 1)[found.directions[known]]
+    return [secant, *_time_rows(one, inside, found, known, side, where, scheme, figure)]
+
+
 def _time_rows(
-    one: Analysis, inside: np.ndarray, expected: np.ndarray, side: str, scheme: str, figure: str
+    one: Analysis,
+    inside: np.ndarray,
+    found: PathCurvature,
+    known: np.ndarray,
+    side: str,
+    where: str,
+    scheme: str,
+    figure: str,
 ) -> Rows:
     """Of some directions of the analysis, on one side of the crossover or on both."""
     measured = one.measured.correlation_time[inside]
-    where = f", {side[1:]} the crossover" if side else ""
     ways = {
-        "start": ("of theta_K", measured / one.window.correlation_time[inside]),
-        "path": ("measured along the path", measured / expected),
+        "start": ("of theta_K", one.window.correlation_time[inside]),
+        "path": ("measured along the path", found.expected_time[known]),
+        "secant": ("of secants, kinks counted", found.secant_time[known]),
     }
     return [
         median_row(
             f"tau_over_theory_at_{name}{side}_{scheme}", figure,
             f"correlation time over the finite-window theory at the curvature {words}, median of "
-            f"the directions where both are known{where}", values,
+            f"the directions where all are known{where}", measured / expected,
         )
-        for name, (words, values) in ways.items()
+        for name, (words, expected) in ways.items()
     ]  # fmt: skip

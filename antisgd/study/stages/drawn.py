@@ -1,4 +1,7 @@
-"""Curvature and noise averaged over drawn weights, along many directions by way of a few."""
+"""Curvature and noise averaged over drawn weights, along many directions by way of a few.
+
+The curvature is that of secants, see `renormalisation`: two gradients a direction and draw.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,22 +10,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from antisgd import objective, renormalisation, sources, streaming, theory, trajectory
+from antisgd import renormalisation, streaming, theory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.covariance import MOST_GRADIENTS
+from antisgd.study.stages.slope import make_slope
 
-__all__ = ["DIRECTIONS", "PAIRS", "Drawing", "make_averages", "noise_at", "spread_out"]
+__all__ = [
+    "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_at", "spread_out",
+]  # fmt: skip
 
 # Directions whose curvature and noise are averaged, those between them by interpolation;
 # antithetic pairs of drawn weights; random vectors that measure the noise outside the k.
 DIRECTIONS, PAIRS, OUTSIDE = 32, 2, 16
 # Computes a value, or knows it from before a stop; and how many draws were in it.
 Kept = Callable[..., np.ndarray]
-# Products with a block of vectors at a time.
-BLOCK = 4
 
 
 class Drawing(NamedTuple):
@@ -97,7 +100,11 @@ def make_averages(
         and noise to those of θ_K from each pair of draws alone, [pairs, 2, n].
     """
     last: list[np.ndarray] = []
-    slope = _slope(one)
+    slope, measured = (
+        make_slope(one.problem, one.microbatch_size, one.restore, vectors)
+        for vectors in (one.vectors, one.vectors[one.measured])
+    )
+    ratios = partial(_ratios, one, measured)
 
     def averages(mean: np.ndarray, variance: np.ndarray) -> theory.Averages:
         if not np.any(variance):
@@ -108,7 +115,8 @@ def make_averages(
             outside=one.outside,
         )  # fmt: skip
         centre = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
-        last[:] = [np.array([kept(partial(_ratios, one, centre, x), 2) for x in offsets])]
+        deviations = np.sqrt(variance[one.measured])
+        last[:] = [np.array([kept(partial(ratios, centre, x, deviations), 2) for x in offsets])]
         slopes = [kept(partial(slope, centre + y)) for x in offsets for y in (x, -x)]
         gradient = np.mean(slopes, axis=0)
         curvature, noise = (_between(one, ratio) for ratio in last[0].mean(axis=0))
@@ -117,62 +125,51 @@ def make_averages(
     return averages, last
 
 
+def changing_shares(
+    one: Drawing, mean: np.ndarray, variance: np.ndarray, outside: float, kept: Kept
+) -> np.ndarray:
+    """Share of the examples' gradient variance that changes within an epoch, [pairs, p].
+
+    Args:
+        one: the drawing.
+        mean: of the weights of the period, [p].
+        variance: of the weights within an epoch, about its mean, [p].
+        outside: standard deviation within an epoch along a dimension outside.
+        kept: computes what is not known from before a stop.
+    """
+    offsets = renormalisation.gaussian_offsets(
+        jax.random.fold_in(one.key, 1), one.vectors,
+        jnp.asarray(np.sqrt(variance), one.vectors.dtype), 2 * PAIRS, outside=outside,
+    )  # fmt: skip
+    centre = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
+    gradients_at = partial(_gradients_at, one, one.vectors[one.measured])
+    found = [
+        kept(partial(renormalisation.changing_gradients, gradients_at, centre, two), 2)[:, 0]
+        for two in offsets.reshape(PAIRS, 2, -1)
+    ]
+    whole = np.mean(found, axis=0)[1]
+    return np.array([_between(one, changed / whole) for changed, _ in found])
+
+
 def _between(one: Drawing, ratio: np.ndarray) -> np.ndarray:
     """A ratio at the directions measured, at all of them: by interpolation in log λ."""
     at = np.log(one.eigenvalues)
     return np.interp(-at, -at[one.measured], ratio)
 
 
-def _ratios(one: Drawing, centre: jax.Array, offset: jax.Array) -> list[np.ndarray]:
+def _ratios(
+    one: Drawing, slope: Callable[[jax.Array], np.ndarray], centre: jax.Array, offset: jax.Array,
+    deviations: np.ndarray,
+) -> list[np.ndarray]:  # fmt: skip
     """Curvature and noise of a pair of draws over those of θ_K, [n] each."""
     rows = one.vectors[one.measured]
     found = renormalisation.average_over(
-        partial(_product_at, one), partial(_gradients_at, one, rows), centre, rows, offset[None],
-        noise_scale=one.noise_scale,
+        slope, partial(_gradients_at, one, rows), centre, rows, offset[None],
+        deviations=jnp.asarray(deviations, rows.dtype), noise_scale=one.noise_scale,
     ).mean  # fmt: skip
     start = one.eigenvalues[one.measured], one.noise[one.measured]
     return [found.curvature / start[0], found.noise / start[1]]
 
 
-def _product_at(one: Drawing, theta: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    operator = streaming.products(
-        one.problem.loss, one.restore(theta), one.problem.train, one.microbatch_size
-    )
-    multiply = operator.get("product") or partial(_images, operator.get("matvec"))
-
-    def product(rows: jax.Array) -> jax.Array:
-        blocks = [multiply(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
-        return jnp.concatenate(blocks)
-
-    return product
-
-
-@jax.jit
-def _images(matvec: Any, rows: jax.Array) -> jax.Array:
-    return jax.vmap(matvec)(rows)
-
-
 def _gradients_at(one: Drawing, rows: jax.Array, theta: jax.Array) -> jax.Array:
     return _gradients(one.problem, one.microbatch_size, one.restore(theta), rows)
-
-
-def _slope(one: Drawing) -> Callable[[jax.Array], np.ndarray]:
-    """θ → P∇L, [p]."""
-
-    @jax.jit
-    def slope(theta: jax.Array, examples: Any, vectors: jax.Array) -> jax.Array:
-        gradient = objective.full_gradient(
-            one.problem.loss, one.restore(theta), examples, one.microbatch_size
-        )
-        return trajectory.project(vectors, ravel_pytree(gradient)[0][None])[0]
-
-    def of_all(theta: jax.Array) -> np.ndarray:
-        if not sources.streamed(one.problem.train):
-            return np.asarray(slope(theta, one.problem.train, one.vectors), np.float64)
-        gradient = streaming.full_gradient(
-            one.problem.loss, one.restore(theta), one.problem.train, one.microbatch_size
-        )
-        found = trajectory.project(one.vectors, ravel_pytree(gradient)[0][None])[0]
-        return np.asarray(found, np.float64)
-
-    return of_all

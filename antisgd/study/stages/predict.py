@@ -26,6 +26,8 @@ __all__ = ["Prediction", "predict"]
 
 # Below what two pairs leave uncertain, and the iterations that it may take.
 TOLERANCE, ITERATIONS = 0.05, 15
+# Of λ_cross: flat within an epoch.
+FLAT = 1e-3
 # Iterations that most take, for the time that is left.
 USUAL = 4
 
@@ -48,6 +50,9 @@ class Prediction(NamedTuple):
         measured: places within [p] of the directions that were averaged, [n].
         pair_curvature: averaged over θ_K, at those, from each pair of draws alone, [pairs, n].
         pair_noise: the same of the noise.
+        changing: share of the noise that does not cancel over an epoch because the examples'
+            gradients change within it, mean over p, from each pair of draws alone, [pairs]; empty
+            where the law's epochs do not cancel.
         outside: standard deviation drawn along a dimension outside the k; nan: nothing was.
         iterations: until the averages were consistent.
         refused: why there is no prediction; empty if there is one.
@@ -64,6 +69,7 @@ class Prediction(NamedTuple):
     measured: np.ndarray
     pair_curvature: np.ndarray
     pair_noise: np.ndarray
+    changing: np.ndarray
     outside: float
     iterations: int
     refused: str
@@ -118,7 +124,8 @@ def _holds(path: Path, made_of: dict[str, int], drawn: bool) -> bool:
         return False
     arrays = results.read_arrays(path)
     same = all(name in arrays and int(arrays[name]) == value for name, value in made_of.items())
-    return same and (bool(arrays["with_density"]) or not drawn)
+    whole = all(name in arrays for name in Prediction._fields)
+    return same and whole and (bool(arrays["with_density"]) or not drawn)
 
 
 def _predicted(
@@ -138,23 +145,22 @@ def _predicted(
     rated = conditions.learning_rate * eigenvalues
     index = np.flatnonzero((rated > 0) & (rated < edge) & (along > 0))
     noise = law.variance * along[index]
-    outside = np.nan
+    outside = (np.nan, np.nan)
     if density is not None:
         noiseless = problem.noiseless_curvature
         outside = _spread_outside(conditions, law, density, eigenvalues, beyond, noiseless)
     if not index.size:
-        return _refusal(index, noise, outside, "no direction has curvature and noise")
+        return _refusal(index, noise, outside[0], "no direction has curvature and noise")
     flat, restore = ravel_pytree(params)
     drawing = drawn.Drawing(
         problem, settings.microbatch, flat, restore, jnp.asarray(vectors[index]),
         eigenvalues[index], noise, drawn.spread_out(index.size), law.variance,
-        0.0 if np.isnan(outside) else outside, jax.random.key(settings.seed),
+        float(np.nan_to_num(outside[0])), jax.random.key(settings.seed),
     )  # fmt: skip
     try:
-        found, pairs = _solved(drawing, conditions, law, checkpoint)
-        return _shown(conditions, scheme, drawing, found, pairs, index, outside)
+        return _solved(drawing, conditions, scheme, outside, index, checkpoint)
     except (ArithmeticError, ValueError) as error:
-        return _refusal(index, noise, outside, str(error))
+        return _refusal(index, noise, outside[0], str(error))
 
 
 def _spread_outside(
@@ -164,33 +170,55 @@ def _spread_outside(
     eigenvalues: np.ndarray,
     beyond: float,
     noiseless: float,
-) -> float:
-    """Deviation along a dimension outside: noise ∝ |λ − noiseless| over the rest of the density."""
+) -> tuple[float, float]:
+    """Deviation along a dimension outside, over the period and within an epoch.
+
+    Noise ∝ |λ − noiseless| over the rest of the density.
+    """
     rest = density.nodes < eigenvalues.min()
     if not rest.any():
-        return 0.0
+        return 0.0, 0.0
     nodes, weights = density.nodes[rest], density.weights[rest]
     noise = np.abs(nodes - noiseless) * law.variance
     noise *= beyond * weights.sum() / (weights @ np.abs(nodes - noiseless))
     seen = theory.visited_weights(
         nodes, conditions.learning_rate, conditions.momentum, law,
         conditions.epochs * conditions.steps_per_epoch,
-    )  # fmt: skip
-    return float(np.sqrt(weights @ (noise * seen.variance) / weights.sum()))
+    ).variance  # fmt: skip
+    both = np.array([seen, _within_epoch(conditions, law, nodes)])
+    period, epoch = np.sqrt(both @ (weights * noise) / weights.sum())
+    return float(period), float(epoch)
+
+
+def _within_epoch(conditions: Conditions, law: theory.Noise, curvature: np.ndarray) -> np.ndarray:
+    """Variance of the weights about the mean of an epoch, per unit noise variance, [k].
+
+    The flattest and those of negative curvature do within an epoch what one of none does.
+    """
+    bent = np.maximum(curvature, FLAT * conditions.crossover)
+    return conditions.window_variances(bent, law, conditions.steps_per_epoch, drift="mean").weight
 
 
 def _solved(
-    drawing: drawn.Drawing, conditions: Conditions, law: theory.Noise, checkpoint: Path
-) -> tuple[theory.VisitedAverages, np.ndarray]:
-    """The fixed point, and its ratios to θ_K from each pair of draws, [pairs, 2, n]."""
+    drawing: drawn.Drawing,
+    conditions: Conditions,
+    scheme: str,
+    outside: tuple[float, float],
+    index: np.ndarray,
+    checkpoint: Path,
+) -> Prediction:
+    """The fixed point, what of the noise does not cancel there, and what the window shows."""
     made_of = {
-        "eigenvalues": drawing.eigenvalues, "noise": drawing.noise, "outside": drawing.outside,
+        "eigenvalues": drawing.eigenvalues, "noise": drawing.noise, "outside": outside,
         "epochs": conditions.epochs,
     }  # fmt: skip
-    words, draws = checkpoint.stem.replace("_", " "), 2 * drawn.PAIRS * USUAL
+    law, cancels = conditions.noise_law(scheme), scheme == "without_replacement"
+    draws = 2 * drawn.PAIRS * (USUAL + cancels)
     with (
         interruption.postponed() as asked,
-        closing(DrawCheckpoint(checkpoint, made_of, asked, words, draws)) as kept,
+        closing(
+            DrawCheckpoint(checkpoint, made_of, asked, checkpoint.stem.replace("_", " "), draws)
+        ) as kept,
     ):
         averages, last = drawn.make_averages(drawing, kept)
         found = theory.visited_averages(
@@ -198,24 +226,31 @@ def _solved(
             law, conditions.epochs * conditions.steps_per_epoch, tolerance=TOLERANCE,
             max_iterations=ITERATIONS,
         )  # fmt: skip
-    return found, last[0]
+        shares = np.zeros((0, 1))
+        if cancels:
+            spread = found.noise * _within_epoch(conditions, law, found.curvature)
+            shares = drawn.changing_shares(
+                drawing, found.mean, spread, float(np.nan_to_num(outside[1])), kept
+            )
+    return _shown(
+        conditions, scheme, drawing, found, last[0], shares.mean(axis=1), outside[0], index
+    )
 
 
-def _shown(conditions, scheme, drawing, found, pairs, index, outside) -> Prediction:
-    """What the window shows at the averaged curvature and noise."""
+def _shown(conditions, scheme, drawing, found, pairs, changing, outside, index) -> Prediction:
+    """What the window shows at the averaged curvature and noise, as far as that cancels."""
     steps = conditions.epochs * conditions.steps_per_epoch
-    window = (
-        found.curvature, conditions.learning_rate, conditions.momentum,
-        conditions.noise_law(scheme), steps,
-    )  # fmt: skip
-    seen = theory.window_variances(*window, start=conditions.starting_law)
-    band = theory.window_spread(
-        *window, start=conditions.starting_law, quantiles=(0.025, 0.975)
-    ).correlation_time
+    law, start = conditions.noise_law(scheme), conditions.starting_law
+    if changing.size:
+        law = theory.uncancelled(law, float(changing.mean()))
+        start = law if conditions.training_scheme == scheme else start
+    window = found.curvature, conditions.learning_rate, conditions.momentum, law, steps
+    seen = theory.window_variances(*window, start=start)
+    band = theory.window_spread(*window, start=start, quantiles=(0.025, 0.975)).correlation_time
     return Prediction(
         index, drawing.noise, found.curvature, found.noise, found.noise * seen.weight,
         found.noise * seen.velocity, seen.correlation_time, band, drawing.measured,
-        pairs[:, 0], pairs[:, 1], outside, found.iterations, "",
+        pairs[:, 0], pairs[:, 1], changing, outside, found.iterations, "",
     )  # fmt: skip
 
 
@@ -223,5 +258,5 @@ def _refusal(index: np.ndarray, noise: np.ndarray, outside: float, why: str) -> 
     nothing, two = np.zeros(0), np.zeros((0, 2))
     return Prediction(
         index, noise, nothing, nothing, nothing, nothing, nothing, two, np.zeros(0, int),
-        two.T, two.T, outside, 0, why,
+        two.T, two.T, nothing, outside, 0, why,
     )  # fmt: skip
