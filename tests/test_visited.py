@@ -12,8 +12,8 @@ import pytest
 
 from antisgd import fluctuations, lanczos, statistics, study, theory, trajectory
 from antisgd.study.conditions import conditions_of
+from antisgd.study.findings import bins, relaxation, velocities
 from antisgd.study.findings import predict as findings
-from antisgd.study.findings import relaxation, velocities
 from antisgd.study.stages import drawn, predict
 
 ETA, BETA, M, T = 0.1, 0.8, 10, 60
@@ -278,12 +278,14 @@ def test_a_refusal_is_a_row_that_says_why_and_nothing_else(tmp_path):
     found, values = predicted(problem(-0.02), tmp_path, settings=wide)
     each = found["with_replacement"]
     assert "averaged curvature" in each.refused
-    (row,) = findings.rows(each, SimpleNamespace(), values, "with_replacement")
+    conditions = conditions_of(N, SETTINGS)
+    (row,) = findings.rows(conditions, each, SimpleNamespace(), values, "with_replacement")
     assert (row["here"], row["note"]) == (0, each.refused)
     assert findings.shown(found, values, {}) == {}
 
 
-def test_rows_put_the_measured_over_the_prediction_and_the_harmonic_theory(tmp_path):
+def test_rows_put_the_measured_over_the_prediction_and_the_harmonic_theory(tmp_path, monkeypatch):
+    monkeypatch.setattr(bins, "PER_DECADE", 1)
     found, values = predicted(problem(0.01), tmp_path)
     each = found["without_replacement"]
     window = SimpleNamespace(correlation_time=np.arange(1.0, 5))
@@ -293,7 +295,9 @@ def test_rows_put_the_measured_over_the_prediction_and_the_harmonic_theory(tmp_p
         ),
         window=window, noise=1.1 * each.noise,
     )  # fmt: skip
-    made = findings.rows(each, one, values, "without_replacement")
+    # The first direction lies above 1 alone, the other three in the decade below.
+    conditions = SimpleNamespace(crossover=values[0] / 1.5)
+    made = findings.rows(conditions, each, one, values, "without_replacement")
     rows = {row["id"].removesuffix("_without_replacement"): row for row in made}
     assert rows["tau_over_prediction"]["here"] == pytest.approx(1.5)
     assert rows["weight_over_prediction"]["here"] == pytest.approx(2)
@@ -301,6 +305,9 @@ def test_rows_put_the_measured_over_the_prediction_and_the_harmonic_theory(tmp_p
     assert rows["noise_over_prediction"]["here"] == pytest.approx(1.1)
     harmonic = np.median(1.5 * each.correlation_time / window.correlation_time)
     assert rows["tau_over_harmonic"]["here"] == pytest.approx(harmonic)
+    for name, here in {"weight": 2, "tau": 1.5}.items():
+        binned = rows[f"{name}_over_prediction_0.1_to_1"]
+        assert (binned["here"], binned["n"]) == (pytest.approx(here), 3)
     ratio = np.median(each.curvature / values)
     assert ratio > 1
     assert rows["predicted_curvature"]["here"] == pytest.approx(ratio)

@@ -10,7 +10,7 @@ from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Panels, Rows, row
 from antisgd.study.stages.analysis import Analysis
 
-__all__ = ["Bins", "binned", "panels", "places", "rows"]
+__all__ = ["Bins", "binned", "mean_rows", "panels", "places", "rows"]
 
 # Bins a decade of λ/λ_cross, and the fewest directions that make one.
 PER_DECADE, FEWEST = 2, 3
@@ -58,6 +58,30 @@ def places(position: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     numbers = numbers[counts >= FEWEST]
     edges = 10.0 ** (np.stack([numbers, numbers + 1], axis=-1) / PER_DECADE)
     return edges, [place == number for number in numbers]
+
+
+def mean_rows(name: str, words: str, position: np.ndarray, ratio: np.ndarray, scheme: str) -> Rows:
+    """The mean of a ratio [k] in each bin of λ/λ_cross [k], a row a bin.
+
+    Args:
+        name: what the rows' ids begin with.
+        words: what the ratio is.
+        position: λ/λ_cross of each direction.
+        ratio: of each direction.
+        scheme: of the period.
+    """
+    figure, made = "Fig. 2" if scheme == "without_replacement" else "Fig. 7", []
+    for (low, high), where in zip(*places(position), strict=True):
+        span = f"{low:.2g} to {high:.2g}"
+        made.append(
+            row(
+                f"{name}_{span.replace(' ', '_')}_{scheme}", figure,
+                f"{words}, lambda/lambda_cross {span}", ratio[where].mean(),
+                ratio[where].std(ddof=1) / np.sqrt(where.sum()), n=int(where.sum()),
+                note="mean over directions, and their error",
+            )
+        )  # fmt: skip
+    return made
 
 
 def _ratio(one: Analysis, name: str) -> np.ndarray:

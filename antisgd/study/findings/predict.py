@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from antisgd.study.conditions import Conditions
+from antisgd.study.findings import bins
 from antisgd.study.findings.rows import Rows, median_row, row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.predict import Prediction
@@ -13,10 +15,17 @@ __all__ = ["rows", "shown"]
 _WORDS = "correlation time over the parameter-free prediction"
 
 
-def rows(found: Prediction, one: Analysis | None, eigenvalues: np.ndarray, scheme: str) -> Rows:
+def rows(
+    conditions: Conditions,
+    found: Prediction,
+    one: Analysis | None,
+    eigenvalues: np.ndarray,
+    scheme: str,
+) -> Rows:
     """What was predicted and, where a period was recorded, measured over predicted.
 
     Args:
+        conditions: of the period.
         found: the prediction.
         one: the period's statistics, along the directions of positive curvature; None: no period.
         eigenvalues: λ of all directions, [k].
@@ -32,7 +41,10 @@ def rows(found: Prediction, one: Analysis | None, eigenvalues: np.ndarray, schem
     if refused:
         return [count]
     made = [count, *_average_rows(found, eigenvalues, scheme, figure), *_sum_rows(found, scheme)]
-    return made if one is None else made + _measured_rows(found, one, eigenvalues, scheme, figure)
+    if one is None:
+        return made
+    made += _measured_rows(found, one, eigenvalues, scheme, figure)
+    return made + _binned_rows(conditions, found, one, eigenvalues, scheme)
 
 
 def _conditions(found: Prediction) -> str:
@@ -103,7 +115,7 @@ def _measured_rows(
     found: Prediction, one: Analysis, eigenvalues: np.ndarray, scheme: str, figure: str
 ) -> Rows:
     """Measured over predicted, the harmonic theory at θ_K along the same directions beside it."""
-    inside = (np.cumsum(eigenvalues > 0) - 1)[found.places]
+    inside = _inside(found, eigenvalues)
     measured = one.measured.correlation_time[inside]
     ratio = measured / found.correlation_time
     harmonic = measured / one.window.correlation_time[inside]
@@ -131,6 +143,26 @@ def _measured_rows(
     changed = one.noise[inside] / found.noise
     quantity = "recorded noise variance over the averaged one of the prediction, median"
     return [*made, median_row(f"noise_over_prediction_{scheme}", figure, quantity, changed)]
+
+
+def _binned_rows(
+    conditions: Conditions, found: Prediction, one: Analysis, eigenvalues: np.ndarray, scheme: str
+) -> Rows:
+    """Weight variance and correlation time over their prediction, in bins of λ/λ_cross."""
+    inside, position = _inside(found, eigenvalues), eigenvalues[found.places] / conditions.crossover
+    made = []
+    for name, key, words in (
+        ("weight", "weight", "weight variance"), ("correlation_time", "tau", "correlation time"),
+    ):  # fmt: skip
+        ratio = getattr(one.measured, name)[inside] / getattr(found, name)
+        words = f"{words} over the parameter-free prediction"
+        made += bins.mean_rows(f"{key}_over_prediction", words, position, ratio, scheme)
+    return made
+
+
+def _inside(found: Prediction, eigenvalues: np.ndarray) -> np.ndarray:
+    """Where the predicted directions stand among those of positive curvature."""
+    return (np.cumsum(eigenvalues > 0) - 1)[found.places]
 
 
 def shown(

@@ -13,7 +13,7 @@ from antisgd import relaxation, statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings import bins
 from antisgd.study.findings.relaxation import velocity_before
-from antisgd.study.findings.rows import Rows, mean_row, median_row, row
+from antisgd.study.findings.rows import Rows, mean_row, median_row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.period import Recording
 
@@ -96,19 +96,9 @@ def _weight_variance(conditions, recorded: Recording, eigenvalues, usable, noise
 
 def _rows_of(name: str, ratio: np.ndarray, position: np.ndarray, scheme: str) -> Rows:
     """The median below λ_cross and the means in bins."""
-    figure = "Fig. 2" if scheme == "without_replacement" else "Fig. 7"
-    made, flat = [], position < 1
+    made, flat, words = [], position < 1, _WORDS[name]
     if flat.sum() >= bins.FEWEST:
-        words = f"{_WORDS[name]}, below the crossover, median"
-        made.append(median_row(f"{name}_{scheme}", figure, words, ratio[flat]))
-    for (low, high), where in zip(*bins.places(position), strict=True):
-        span = f"{low:.2g} to {high:.2g}"
-        made.append(
-            row(
-                f"{name}_{span.replace(' ', '_')}_{scheme}", figure,
-                f"{_WORDS[name]}, lambda/lambda_cross {span}", ratio[where].mean(),
-                ratio[where].std(ddof=1) / np.sqrt(where.sum()), n=int(where.sum()),
-                note="mean over directions, and their error",
-            )
-        )  # fmt: skip
-    return made
+        figure = "Fig. 2" if scheme == "without_replacement" else "Fig. 7"
+        median = f"{words}, below the crossover, median"
+        made.append(median_row(f"{name}_{scheme}", figure, median, ratio[flat]))
+    return made + bins.mean_rows(name, words, position, ratio, scheme)

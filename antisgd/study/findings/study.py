@@ -139,7 +139,10 @@ def _of_period_in_regimes(
     """One period of each regime beside the theory."""
     pairs, predicted = found["eigenpairs"], found.get("predict", {})
     if not recorded:
-        each = [predict.rows(one, None, pairs.values, name) for name, one in predicted.items()]
+        each = [
+            predict.rows(conditions, one, None, pairs.values, name)
+            for name, one in predicted.items()
+        ]
         return [row for rows in each for row in rows], {}
     analyses = {
         scheme: analysis.marked(analysis.analyse(one, pairs.values, scheme, conditions), pairs)
@@ -160,7 +163,7 @@ def _of_period_in_regimes(
         if "covariance" in found:
             own += tails.period_rows(found["covariance"].tails, one, pairs.values, scheme)
         if scheme in predicted:
-            own += predict.rows(predicted[scheme], one, pairs.values, scheme)
+            own += predict.rows(conditions, predicted[scheme], one, pairs.values, scheme)
         rows += [_told_apart(row, title) for row in own]
     lines = predict.shown(predicted, pairs.values, training.TITLES)
     titled = {training.TITLES[scheme]: one for scheme, one in analyses.items()}
