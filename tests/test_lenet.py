@@ -40,6 +40,16 @@ def test_its_settings_are_those_of_the_flags(finished):
     }  # fmt: skip
 
 
+def test_the_smooth_one_says_so(finished, tmp_path):
+    """Neither may go on from the other's folder."""
+    smooth = run(tmp_path / "smooth", *SHORT, "--smooth")
+    described = json.loads((smooth / "config.json").read_text())["settings"]
+    usual = json.loads((finished / "config.json").read_text())["settings"]
+    assert described == usual | {"smooth": True}
+    with pytest.raises(SystemExit, match="error: .*smooth"):
+        run(smooth, *SHORT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

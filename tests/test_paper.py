@@ -82,6 +82,9 @@ def test_the_main_experiment_shows_what_was_found_beside_the_paper():
     rows, panels = shown.present(found("test_accuracy"), {"training_curves": 1})
     assert rows[0]["paper"] == 0.63 and panels == {"fig08": 1}
     assert shown.captions["fig08"].title.startswith("Fig. 8: ")
+    smooth = paper.lenet(Settings(), PAPERS, smooth=True)
+    assert smooth.present(found("test_accuracy"), {})[0][0]["paper"] is None
+    assert shown.marks and smooth.marks is None
 
 
 def test_the_papers_values_are_those_of_the_resnet_with_halved_errors():
