@@ -1,9 +1,12 @@
 """The stages of the main experiment with a tiny network: what they write, where they go on from."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections import Counter
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -307,6 +310,40 @@ def test_the_curvature_along_the_path_is_that_of_the_weights_kept(finished, trai
         )
 
 
+def test_a_stopped_curvature_goes_on_within_its_values_to_the_same_bits(
+    finished, tmp_path, monkeypatch
+):
+    """Stopped after each of its first values, it computes none of them twice."""
+    shutil.copytree(finished, tmp_path / "run")
+    computed, asked = [], itertools.count(1)
+
+    @contextlib.contextmanager
+    def postponed():
+        yield lambda: next(asked) <= 20
+
+    def counted(*arguments, name, original):
+        computed.append(name)
+        return original(*arguments)
+
+    for name in ("_rayleigh", "_secant"):
+        original = getattr(validity, name)
+        monkeypatch.setattr(validity, name, partial(counted, name=name, original=original))
+    monkeypatch.setattr(validity.interruption, "postponed", postponed)
+    (path,) = (tmp_path / "run").glob("validity_with_replacement.npz")
+    before = np.load(path)
+    for known in (path, tmp_path / "run" / "checkpoints" / path.name):
+        known.unlink()
+    for _ in range(20):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", stages=("validity",))
+    run(tmp_path / "run", stages=("validity",))
+    # Six directions at three places, and the secants at θ_K too.
+    assert Counter(computed) == {"_rayleigh": 18, "_secant": 24}
+    after = np.load(path)
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+
 @pytest.mark.parametrize("k", [1, 9, 16, 17, 60, 2000])
 def test_the_curvature_along_the_path_is_taken_along_steep_and_flat_directions(k):
     chosen = validity._chosen(k)
@@ -404,7 +441,8 @@ def test_the_table_says_how_many_products_the_stages_take():
     # What a prediction takes depends on how it settles: the table has a round number.
     assert products.pop("predict") >= 2 * drawn.PAIRS * drawn.DIRECTIONS * len(SCHEMES)
     assert products == {
-        "validity": validity.DIRECTIONS * period.KEPT * len(SCHEMES),
+        # Two gradients for one: products at the weights kept, secants at those and at θ_K.
+        "validity": validity.DIRECTIONS * (2 * period.KEPT + 1) * len(SCHEMES),
         "density": density.PROBES * density.NODES,
     }  # fmt: skip
 

@@ -23,7 +23,7 @@ import pytest
 
 from antisgd import models, study
 from antisgd.study import cli
-from antisgd.study.stages import density, draw_checkpoint, eigenpairs, record, tails, train
+from antisgd.study.stages import density, eigenpairs, record, tails, train, value_checkpoint
 from experiments import cli as experiments_cli
 from experiments import pictures
 from experiments.lenet import __main__ as lenet
@@ -68,7 +68,7 @@ def shrink(patch):
     patch(cli, "KEPT_COMPILE_SECONDS", 0)
     patch(record, "CHUNK_STEPS", 4)
     patch(record, "EXACT_CHUNK_STEPS", 4)
-    for stage in (train, eigenpairs, record, draw_checkpoint):
+    for stage in (train, eigenpairs, record, value_checkpoint):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 

@@ -150,10 +150,10 @@ class Run:
     stages: tuple[str, ...] = setting(
         STAGES,
         f"Which of {','.join(STAGES)} to run, in this order. covariance: per-example gradients "
-        "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along the periods, 160 "
-        "Hessian products; density: the whole spectrum, 200 products; predict: both periods from "
-        "theta_K alone, some 1024 products, with the spread outside the eigenpairs if density was "
-        "run; track: with --track_every.",
+        "at theta_K (Fig. 13, 14); discard: Fig. 11; validity: curvature along the periods, by "
+        "products and by secants, in time 352 Hessian products; density: the whole spectrum, 200 "
+        "products; predict: both periods from theta_K alone, in time some 1024 products, with the "
+        "spread outside the eigenpairs if density was run; track: with --track_every.",
         decides=False,
     )
     microbatch_size: int | None = setting(

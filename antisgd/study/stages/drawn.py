@@ -16,6 +16,7 @@ from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.covariance import MOST_GRADIENTS
 from antisgd.study.stages.slope import make_slope
+from antisgd.study.stages.value_checkpoint import Kept
 
 __all__ = [
     "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_at", "spread_out",
@@ -24,8 +25,6 @@ __all__ = [
 # Directions whose curvature and noise are averaged, those between them by interpolation;
 # antithetic pairs of drawn weights; random vectors that measure the noise outside the k.
 DIRECTIONS, PAIRS, OUTSIDE = 32, 2, 16
-# Computes a value, or knows it from before a stop; and how many draws were in it.
-Kept = Callable[..., np.ndarray]
 
 
 class Drawing(NamedTuple):
@@ -93,7 +92,7 @@ def make_averages(
 
     Args:
         one: the drawing.
-        kept: computes what is not known from before a stop, see `draw_checkpoint`.
+        kept: computes what is not known from before a stop, see `value_checkpoint`.
 
     Returns:
         (mean [p], variance [p]) → averages [p]; and a list of one array, the ratios of curvature

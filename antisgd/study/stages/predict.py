@@ -20,7 +20,7 @@ from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import drawn
-from antisgd.study.stages.draw_checkpoint import DrawCheckpoint
+from antisgd.study.stages.value_checkpoint import ValueCheckpoint
 
 __all__ = ["Prediction", "predict"]
 
@@ -217,7 +217,7 @@ def _solved(
     with (
         interruption.postponed() as asked,
         closing(
-            DrawCheckpoint(checkpoint, made_of, asked, checkpoint.stem.replace("_", " "), draws)
+            ValueCheckpoint(checkpoint, made_of, asked, checkpoint.stem.replace("_", " "), draws)
         ) as kept,
     ):
         averages, last = drawn.make_averages(drawing, kept)

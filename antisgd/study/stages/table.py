@@ -15,7 +15,8 @@ class Stage(NamedTuple):
         name: in `--stages`.
         needs: stages without whose results it is left out.
         file: that its result lies in, within the folder of a network; '*' stands for a scheme.
-        products: Hessian products that it takes, those of the eigen-solve not counted.
+        products: Hessian products that it takes, those of the eigen-solve not counted; two
+            gradients count as one.
     """
 
     name: str
@@ -34,9 +35,11 @@ STAGES = (
     Stage("analysis", ("train", "eigenpairs"), "trajectory_*/anchors.npz"),
     Stage("covariance", ("train", "eigenpairs", "analysis"), "covariance.npz"),
     Stage("discard", ("train", "eigenpairs"), "discard.npz"),
-    Stage("validity", ("eigenpairs", "analysis"), "validity_*.npz", products=160),
+    # 16 directions in two schemes: products at 5 places of each, secants at those and at θ_K.
+    Stage("validity", ("eigenpairs", "analysis"), "validity_*.npz", products=352),
     Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
-    # 32 directions at 4 drawn weights, some 4 times for each of two schemes; gradients beside them.
+    # Secants of 32 directions at 4 drawn weights, some 4 times for each of two schemes; gradients
+    # of examples beside them.
     Stage("predict", ("train", "eigenpairs"), "prediction_*.npz", products=1024),
     # Products by the settings: num_solves of stages/track.py says how many solves.
     Stage("track", ("train",), "tracked.npz"),

@@ -4,6 +4,9 @@ Twice: by Hessian products, and by secants over the fluctuation of the weights, 
 kinks of ReLU and max-pooling that no product sees.
 """
 
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +16,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from antisgd import hessian, results, statistics, streaming
+from antisgd.study import interruption
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.period import Recording, kept_epochs
 from antisgd.study.stages.slope import make_slope
+from antisgd.study.stages.value_checkpoint import Kept, ValueCheckpoint
 
 __all__ = ["DIRECTIONS", "PathCurvature", "path_curvature"]
 
@@ -80,17 +85,32 @@ def path_curvature(
     held = results.read_arrays(path) if results.exists(path) else {}
     known = all(name in held and np.array_equal(held[name], of) for name, of in made_of.items())
     if not (known and "secant" in held):
-        flat, restore = ravel_pytree(recorded.final)
-        found = [
-            _curvatures(
-                problem, settings, restore(jnp.asarray(weights, flat.dtype)), vectors[chosen]
-            )
-            for weights in recorded.kept
-        ]
-        secants = _secants(problem, settings, params, recorded, vectors, chosen)
-        results.write_arrays(path, **made_of, curvature=np.array(found), secant=secants)
+        checkpoint, count = folder / "checkpoints" / path.name, 2 * len(recorded.kept) + 1
+        with (
+            interruption.postponed() as asked,
+            closing(
+                ValueCheckpoint(
+                    checkpoint, made_of, asked, f"curvature {scheme}", count * chosen.size, "value"
+                )
+            ) as kept,
+        ):
+            curvature = _products(problem, settings, recorded, vectors[chosen], kept)
+            secant = _secants(problem, settings, params, recorded, vectors, chosen, kept)
+        results.write_arrays(path, **made_of, curvature=curvature, secant=secant)
     held = results.read_arrays(path)
-    curvature, secant = held["curvature"], held["secant"]
+    return _expected(problem, settings, held, recorded, eigenvalues, scheme)
+
+
+def _expected(
+    problem: Problem,
+    settings: Settings,
+    held: Mapping[str, np.ndarray],
+    recorded: Recording,
+    eigenvalues: np.ndarray,
+    scheme: str,
+) -> PathCurvature:
+    """What was found, and the correlation times that theory has at its means."""
+    chosen, curvature, secant = held["index"], held["curvature"], held["secant"]
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     steps = len(recorded.trajectory.velocities)
     times = [
@@ -112,14 +132,26 @@ def _chosen(k: int) -> np.ndarray:
     return np.maximum(places, np.arange(DIRECTIONS))
 
 
-def _curvatures(
-    problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
-) -> list[np.ndarray]:
-    operator = streaming.products(problem.loss, params, problem.train, settings.microbatch)
-    if "product" in operator:
-        images = np.asarray(operator["product"](vectors))
-        return list(np.einsum("nd,nd->n", vectors, images, dtype=np.float64))
-    return [np.asarray(_rayleigh(operator["matvec"], vector)) for vector in vectors]
+def _products(
+    problem: Problem, settings: Settings, recorded: Recording, vectors: np.ndarray, kept: Kept
+) -> np.ndarray:
+    """p·H(θ_t)p at the weights kept, [places, n]."""
+    flat, restore = ravel_pytree(recorded.final)
+    made = []
+    for weights in recorded.kept:
+        params = restore(jnp.asarray(weights, flat.dtype))
+        operator = streaming.products(problem.loss, params, problem.train, settings.microbatch)
+        if "product" in operator:
+            each = kept(partial(_in_block, operator["product"], vectors), len(vectors))
+        else:
+            found = [kept(partial(_rayleigh, operator["matvec"], one), 1) for one in vectors]
+            each = np.array(found)
+        made.append(each)
+    return np.array(made)
+
+
+def _in_block(product: Callable[[np.ndarray], Any], vectors: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,nd->n", vectors, np.asarray(product(vectors)), dtype=np.float64)
 
 
 def _secants(
@@ -129,6 +161,7 @@ def _secants(
     recorded: Recording,
     vectors: np.ndarray,
     chosen: np.ndarray,
+    kept: Kept,
 ) -> np.ndarray:
     """About θ_K and the weights kept, each stretch about the period's mean along its direction."""
     start, restore = ravel_pytree(params)
@@ -136,13 +169,21 @@ def _secants(
     along = np.asarray(path.weights[:, chosen], np.float64)
     still = statistics.remove_drift(along, path.velocities[:, chosen], "mean_velocity")
     reach = np.sqrt(3 * statistics.variances(*still).weight)
-    slope_at = make_slope(problem, settings.microbatch, restore, rows)
-    made = []
+    slope_at, made = make_slope(problem, settings.microbatch, restore, rows), []
     for weights in (np.asarray(start), *recorded.kept):
         middle = along.mean(axis=0) - vectors[chosen] @ (weights - np.asarray(start))
         centre = jnp.asarray(weights, start.dtype)
-        made.append(hessian.secant_curvature(slope_at, centre, rows, reach, middle))
+        one_by_one = [slice(i, i + 1) for i in range(chosen.size)]
+        secants = [
+            kept(partial(_secant, slope_at, at, centre, rows[at], reach[at], middle[at]), 1)
+            for at in one_by_one
+        ]
+        made.append(np.concatenate(secants))
     return np.array(made)
+
+
+def _secant(slope_at: Callable[[jax.Array], np.ndarray], at: slice, *stretch: Any) -> np.ndarray:
+    return hessian.secant_curvature(lambda theta: slope_at(theta)[at], *stretch)
 
 
 @jax.jit
