@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from antisgd import hessian
+from antisgd import data, hessian, models, objective
 
 EPS = np.finfo(np.float32).eps
 
@@ -206,7 +206,7 @@ _TWO_DEVICES = """
 import sys; sys.path[:0] = sys.argv[1:]
 import jax, jax.numpy as jnp, numpy as np
 from test_hessian import _loss, _matrix, _standard
-from antisgd import hessian
+from antisgd import data, hessian, models, objective
 assert jax.local_device_count() == 2
 params, examples, expected = _standard()
 matvec = hessian.hessian_vector_product(_loss, params, examples, microbatch_size=5)
@@ -265,6 +265,34 @@ def test_secants_count_the_kinks_that_no_product_sees():
     assert passed.sum() > 20
     expected = (2 * np.abs(a) * passed).sum(axis=0) / 40 / (2 * h)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_what_parts_secants_of_a_lenet_from_its_products_are_kinks(smooth):
+    """A smooth one's differ by h² times a constant, the other's by jumps, none within 1e-5."""
+    with jax.enable_x64(True):
+        model, keys = models.lenet(smooth=smooth), jax.random.split(jax.random.key(0), 4)
+        pictures = jax.random.normal(keys[0], (40, 12, 12, 3), jnp.float64)
+        examples = data.Examples(pictures, jax.random.randint(keys[1], (40,), 0, 10))
+        params = model.init(keys[2], pictures[:1])
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        theta, restore = ravel_pytree(params)
+        loss = objective.make_loss(model.apply)
+        gradient = jax.jit(jax.grad(lambda flat: loss(restore(flat), examples, jnp.ones(40))))
+        random = jax.random.normal(keys[3], (theta.size, 4), jnp.float64)
+        rows = jnp.linalg.qr(random)[0].T
+        products = jnp.stack([p @ jax.jvp(gradient, (theta,), (p,))[1] for p in rows])
+        slopes = np.abs(np.asarray(rows @ gradient(theta))).max()
+        small, middle, large = (
+            hessian.secant_curvature(lambda at: rows @ gradient(at), theta, rows, h) - products
+            for h in (1e-5, 1e-2, 1e-1)
+        )
+    bound = 100 * np.finfo(np.float64).eps * slopes / 1e-5
+    np.testing.assert_allclose(small, 0, atol=bound)
+    if smooth:
+        np.testing.assert_allclose(large / middle, 100, rtol=0.1)
+    else:
+        assert np.all(np.abs(middle) > 1e4 * bound) and np.all(np.abs(large / middle) < 10)
 
 
 def test_a_secant_that_cannot_be_is_refused():
