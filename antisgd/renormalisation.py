@@ -27,6 +27,7 @@ __all__ = [
     "gaussian_offsets",
     "make_averages",
     "noise_trace_gradient",
+    "own_step_share",
 ]
 
 Gradients = Callable[[jax.Array], jax.Array | np.ndarray]
@@ -171,6 +172,19 @@ def changing_gradients(
         changed.append(np.mean((d[0] - d[1]) ** 2, axis=0) / 2)
         whole.append(np.mean(d**2, axis=(0, 1)))
     return np.array(changed), np.array(whole)
+
+
+def own_step_share(steps_per_epoch: int, momentum: float) -> np.ndarray:
+    """Of ηg_n/(1−β)S, what the weights lack when example n is drawn at a place of the epoch, [M].
+
+    Where every example comes once an epoch, one drawn at step m has not yet moved the weights and
+    m batches have, f(m) = (m − Σ_{h≤m}β^h)/M of all on average. The steps of an epoch add up to
+    nothing, so that to example n the weights lie at θ + f(m)·ηg_n/((1−β)S) in the mean: uphill in
+    its own loss, where its gradient is larger than at the end of an epoch. Forces are left out:
+    exact in directions flat within an epoch. With replacement there is no such share.
+    """
+    m = np.arange(steps_per_epoch)
+    return (m - np.cumsum(np.where(m > 0, momentum**m, 0.0))) / steps_per_epoch
 
 
 def make_averages(

@@ -83,9 +83,12 @@ def example_gradients(
     *,
     microbatch_size: int,
     mesh: Any = None,
+    own_step: float | None = None,
 ) -> np.ndarray | jax.Array:
     """`trajectory.example_gradients`, [N, k], of examples wherever they lie."""
-    project = partial(trajectory.example_gradients, microbatch_size=microbatch_size, mesh=mesh)
+    project = partial(
+        trajectory.example_gradients, microbatch_size=microbatch_size, mesh=mesh, own_step=own_step
+    )
     if not sources.streamed(examples):
         return project(loss, params, examples, directions)
     parts = sources.microbatches(examples, microbatch_size)

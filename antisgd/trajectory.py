@@ -105,6 +105,7 @@ def example_gradients(
     *,
     microbatch_size: int,
     mesh: Mesh | None = None,
+    own_step: float | None = None,
 ) -> jax.Array:
     """P∇l_n(θ) of every example: their covariance is P C₀ Pᵀ, which needs no trajectory (Eq. 108).
 
@@ -116,6 +117,8 @@ def example_gradients(
         directions: P, [k, d].
         microbatch_size: examples whose gradients are held at once, d float32 each.
         mesh: devices that the directions are dealt out to, see `project`.
+        own_step: s, for P∇l_n(θ + s∇l_n(θ)) instead: what example n has at weights that its own
+            step of −s∇l_n has not reached.
 
     Returns:
         [N, k].
@@ -137,14 +140,14 @@ def example_gradients(
         )
     point = division.widened(chosen), rest
     return _example_gradients(
-        averaging.hashable(loss), join, point, examples, directions, size, mesh
+        averaging.hashable(loss), join, point, examples, directions, size, mesh, own_step
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 5, 6))
 def _example_gradients(
     loss: Any, join: division.Join, point: Any, examples: Any, directions: jax.Array, size: int,
-    mesh: Mesh | None,
+    mesh: Mesh | None, own_step: float | None,
 ) -> jax.Array:  # fmt: skip
     chosen, rest = point
 
@@ -152,7 +155,10 @@ def _example_gradients(
     def one(example):
         alone = jax.tree.map(lambda leaf: leaf[None], example)
         gradient = jax.grad(lambda at: loss(join(at, rest), alone, jnp.ones(1, jnp.float32)))
-        return ravel_pytree(gradient(chosen))[0]
+        found = gradient(chosen)
+        if own_step is not None:
+            found = gradient(jax.tree.map(lambda x, g: x + own_step * g, chosen, found))
+        return ravel_pytree(found)[0]
 
     def projected(batch):
         return project(directions, jax.vmap(one)(batch), mesh)

@@ -51,8 +51,8 @@ TEN = (
 )
 # The runs whose main rows the page of results shows, in its order.
 SHOWN = (
-    "lenet_cpu_300", "lenet_whole", "lenet_flat", "first_layer_cpu", "hyperparameters_cpu",
-    "resnet20_cpu", "lenet_seeds", "choices_cpu",
+    "lenet_cpu_300", "lenet_whole", "lenet_kinks", "lenet_smooth", "lenet_flat", "first_layer_cpu",
+    "hyperparameters_cpu", "resnet20_cpu", "lenet_seeds", "choices_cpu",
 )  # fmt: skip
 # What rows and figures of further networks end with.
 FURTHER = r"_seed\d+$"
@@ -103,12 +103,20 @@ HEADLINES = (
             "replayed_over_theory",
             "cancelled_over_theory",
             "outside_band",
+            "end_curvature",
+            "secant_curvature",
+            "predicted_curvature",
+            "predicted_epoch_sums",
             "tau_over_prediction",
             "tau_over_harmonic",
+            "weight_over_prediction",
+            "noise_over_prediction",
             "tau_over_theory_at_start_above",
             "tau_over_theory_at_path_above",
+            "tau_over_theory_at_secant_above",
             "tau_over_theory_at_start_below",
             "tau_over_theory_at_path_below",
+            "tau_over_theory_at_secant_below",
         )
         for scheme in ("without_replacement", "with_replacement")
     ),

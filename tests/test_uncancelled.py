@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import renormalisation, theory
+from antisgd import renormalisation, theory, trajectory
 
 ETA, BETA, N, S = 0.02, 0.8, 60, 3
 M = N // S
@@ -132,3 +132,64 @@ def test_uncancelled_noise_moves_flat_directions_as_its_law_says():
     flat = noise[1] * theory.stationary_variances(lam[1:], ETA, BETA, law).weight[0]
     # A slow direction has moved twice in the window: 1,000 squares, 3.3 errors of a Gaussian's.
     assert found[1] == pytest.approx(flat, rel=3.3 * np.sqrt(2 / 1000))
+
+
+# --- examples are drawn before their own step -------------------------------------------------
+
+
+def test_the_share_of_its_own_step_by_the_responses_of_all_that_came_before():
+    pushed = [sum(BETA**i for i in range(h)) * (1 - BETA) for h in range(M)]
+    expected = [sum(pushed[1 : m + 1]) / M for m in range(M)]
+    found = renormalisation.own_step_share(M, BETA)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(renormalisation.own_step_share(M, 0.0), np.arange(M) / M)
+
+
+def noise_as_drawn(reshuffled):
+    """Noise of single examples as they are drawn over that of all at the same weights, [epochs, M].
+
+    A flat direction: gradients c_n + d_nθ with mean d_n zero, steep examples with large c_n.
+    """
+    rng, epochs, replicas = np.random.default_rng(1), 40, 400
+    large = np.arange(N) < N // 2
+    c = np.where(large, 3.0, 0.3) * np.where(np.arange(N) % 2, 1, -1)
+    d = np.where(large, 2.0, -2.0)
+    theta, v = np.zeros((2, replicas))
+    drawn, all_of_them = np.zeros((2, epochs, M))
+    for epoch in range(epochs):
+        order = rng.random((replicas, N)).argsort(axis=1)
+        order = order if reshuffled else rng.integers(0, N, (replicas, N))
+        for m in range(M):
+            gradients = c + d * theta[:, None]
+            gradients -= gradients.mean(axis=1, keepdims=True)
+            batch = np.take_along_axis(gradients, order[:, m * S : (m + 1) * S], axis=1)
+            drawn[epoch, m], all_of_them[epoch, m] = np.mean(batch**2), np.mean(gradients**2)
+            v = BETA * v - ETA * batch.mean(axis=1)
+            theta = theta + v
+    return c, d, drawn / all_of_them
+
+
+@pytest.mark.parametrize("reshuffled", [True, False])
+def test_reshuffled_examples_have_the_noise_that_they_have_before_their_own_step(reshuffled):
+    """g_n at θ + s g_n is g_n(1 + s d_n); drawn with replacement they have that of all examples."""
+    c, d, ratio = noise_as_drawn(reshuffled)
+    s = renormalisation.own_step_share(M, BETA) * ETA / ((1 - BETA) * S) * reshuffled
+    expected = np.mean((c * (1 + s[:, None] * d)) ** 2, axis=1) / np.mean(c**2)
+    error = ratio.std(axis=0, ddof=1) / np.sqrt(len(ratio))
+    scores = (ratio.mean(axis=0) - expected) / error
+    assert np.abs(scores).max() < 4.2
+    assert not reshuffled or expected[-1] > 1.1
+
+
+def test_gradients_beyond_their_own_step():
+    """Of a cubic loss at θ + s∇l_n(θ), against the same written out."""
+    x = jax.random.normal(jax.random.key(0), (5, 3))
+    theta, rows = jnp.array([0.3, -0.2, 0.5]), jnp.eye(3)[:2]
+
+    def loss(params, examples, weights):
+        return jnp.sum(weights * (examples @ params) ** 3) / jnp.sum(weights)
+
+    found = trajectory.example_gradients(loss, theta, x, rows, microbatch_size=2, own_step=0.1)
+    for example, each in zip(np.asarray(x), found, strict=True):
+        at = theta + 0.1 * 3 * (example @ theta) ** 2 * example
+        np.testing.assert_allclose(each, (3 * (example @ at) ** 2 * example)[:2], rtol=1e-5)

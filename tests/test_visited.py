@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import fluctuations, lanczos, statistics, study, theory, trajectory
+from antisgd import fluctuations, lanczos, renormalisation, statistics, study, theory, trajectory
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings import bins, relaxation, velocities
 from antisgd.study.findings import predict as findings
@@ -208,6 +208,25 @@ def test_the_noise_that_does_not_cancel_is_that_of_the_spread_within_an_epoch(
     error = each.changing.std(ddof=1) / np.sqrt(len(each.changing))
     assert abs(each.changing.mean() - expected) < Z * error
     assert error < 0.15 * expected
+
+
+def test_reshuffled_noise_is_that_of_examples_before_their_own_step(tmp_path):
+    """Least squares: the residual is r_n(1 + s|x_n|²) where an own step of −s∇l_n is not made."""
+    one = problem()
+    found, _ = predicted(one, tmp_path)
+    params, _, vectors = at_minimum(one)
+    x, y = (np.asarray(part, np.float64) for part in one.train)
+    gradients = (x @ np.asarray(params["w"], np.float64) - y)[:, None] * (x @ vectors.T)
+    steps = renormalisation.own_step_share(N // S, SETTINGS.momentum)
+    steps *= SETTINGS.learning_rate / ((1 - SETTINGS.momentum) * S)
+    before = 1 + steps[:, None, None] * np.sum(x**2, axis=1)[:, None]
+    expected = (before * gradients).var(axis=1).mean(axis=0) / gradients.var(axis=0)
+    np.testing.assert_allclose(found["without_replacement"].own_step, expected, rtol=1e-3)
+    assert np.all(expected > 1.01)
+    np.testing.assert_array_equal(found["with_replacement"].own_step, 1)
+    for each in found.values():
+        averaged = each.start_noise * each.pair_noise.mean(axis=0)
+        np.testing.assert_allclose(each.noise, averaged * each.own_step, rtol=1e-6)
 
 
 def test_a_prediction_is_read_again_until_there_is_a_density(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def _average_rows(found: Prediction, eigenvalues: np.ndarray, scheme: str, figur
 
 
 def _sum_rows(found: Prediction, scheme: str) -> Rows:
-    """The variance of an epoch's noise that is predicted, where the scheme lets it cancel."""
+    """What reshuffling makes of the noise: how far it cancels, and of examples not yet drawn."""
     if not found.changing.size:
         return []
     return [
@@ -101,7 +101,12 @@ def _sum_rows(found: Prediction, scheme: str) -> Rows:
             found.changing.mean(),
             found.changing.std(ddof=1) / np.sqrt(len(found.changing)), n=len(found.changing),
             note="what the examples' gradients change within an epoch; error from the draws",
-        )
+        ),
+        median_row(
+            f"predicted_own_step_{scheme}", "App. G",
+            "noise of examples drawn before their own step of the epoch over that of all, "
+            "predicted, median", found.own_step,
+        ),
     ]  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from antisgd.study.stages.slope import make_slope
 from antisgd.study.stages.value_checkpoint import Kept
 
 __all__ = [
-    "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_at", "spread_out",
+    "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_at",
+    "own_step_noise", "spread_out",
 ]  # fmt: skip
 
 # Directions whose curvature and noise are averaged, those between them by interpolation;
@@ -71,10 +72,13 @@ def noise_at(
     return C[:k], float(C[k:].mean() / np.mean(np.sum(rows.astype(np.float64) ** 2, axis=1)))
 
 
-def _gradients(problem: Problem, microbatch_size: int, params: Any, rows: jax.Array) -> Any:
+def _gradients(
+    problem: Problem, microbatch_size: int, params: Any, rows: jax.Array,
+    own_step: float | None = None,
+) -> Any:  # fmt: skip
     return streaming.example_gradients(
         problem.loss, params, problem.train, rows,
-        microbatch_size=min(microbatch_size, MOST_GRADIENTS),
+        microbatch_size=min(microbatch_size, MOST_GRADIENTS), own_step=own_step,
     )  # fmt: skip
 
 
@@ -150,6 +154,33 @@ def changing_shares(
     return np.array([_between(one, changed / whole) for changed, _ in found])
 
 
+def own_step_noise(
+    one: Drawing, mean: np.ndarray, full_step: float, share: np.ndarray, kept: Kept
+) -> np.ndarray:
+    """Noise of examples drawn before their own step of the epoch over that of all, [p].
+
+    Quadratic in the step, from none, half and all of it, averaged over the places of the epoch.
+
+    Args:
+        one: the drawing.
+        mean: of the weights of the period, [p].
+        full_step: η/((1−β)S).
+        share: of it that the weights lack, by the place, [M], `renormalisation.own_step_share`.
+        kept: computes what is not known from before a stop.
+    """
+    theta = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
+    rows = one.vectors[one.measured]
+
+    def variance(own_step: float | None) -> np.ndarray:
+        found = _gradients_at(one, rows, theta, own_step)
+        return np.asarray(found).var(axis=0, ddof=1, dtype=np.float64)
+
+    none, half, whole = (kept(partial(variance, step)) for step in (None, full_step / 2, full_step))
+    f = np.array([np.mean(share), np.mean(share**2)])
+    slope, bend = 4 * half / none - whole / none - 3, 2 * whole / none - 4 * half / none + 2
+    return _between(one, 1 + f @ [slope, bend])
+
+
 def _between(one: Drawing, ratio: np.ndarray) -> np.ndarray:
     """A ratio at the directions measured, at all of them: by interpolation in log λ."""
     at = np.log(one.eigenvalues)
@@ -170,5 +201,7 @@ def _ratios(
     return [found.curvature / start[0], found.noise / start[1]]
 
 
-def _gradients_at(one: Drawing, rows: jax.Array, theta: jax.Array) -> jax.Array:
-    return _gradients(one.problem, one.microbatch_size, one.restore(theta), rows)
+def _gradients_at(
+    one: Drawing, rows: jax.Array, theta: jax.Array, own_step: float | None = None
+) -> jax.Array:
+    return _gradients(one.problem, one.microbatch_size, one.restore(theta), rows, own_step)

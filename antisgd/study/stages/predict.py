@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import results, theory
+from antisgd import renormalisation, results, theory
 from antisgd.lanczos import SpectralDensity
 from antisgd.study import interruption
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages import drawn
-from antisgd.study.stages.value_checkpoint import ValueCheckpoint
+from antisgd.study.stages.value_checkpoint import Kept, ValueCheckpoint
 
 __all__ = ["Prediction", "predict"]
 
@@ -42,7 +42,7 @@ class Prediction(NamedTuple):
         start_noise: σ_δg² at θ_K, [p].
         curvature: λ averaged over the weights that the period visits, [p]; all [p] empty where
             refused.
-        noise: σ_δg², averaged alike, [p].
+        noise: σ_δg², averaged alike, [p]; of reshuffled examples as they are drawn, see own_step.
         weight: σ_θ² in the window, mean velocity removed, [p].
         velocity: σ_v², the same, [p].
         correlation_time: 2·weight/velocity, [p].
@@ -53,6 +53,8 @@ class Prediction(NamedTuple):
         changing: share of the noise that does not cancel over an epoch because the examples'
             gradients change within it, mean over p, from each pair of draws alone, [pairs]; empty
             where the law's epochs do not cancel.
+        own_step: noise of examples drawn before their own step of the epoch over that of all, [p];
+            1 where the scheme does not draw each once an epoch.
         outside: standard deviation drawn along a dimension outside the k; nan: nothing was.
         iterations: until the averages were consistent.
         refused: why there is no prediction; empty if there is one.
@@ -70,6 +72,7 @@ class Prediction(NamedTuple):
     pair_curvature: np.ndarray
     pair_noise: np.ndarray
     changing: np.ndarray
+    own_step: np.ndarray
     outside: float
     iterations: int
     refused: str
@@ -226,18 +229,31 @@ def _solved(
             law, conditions.epochs * conditions.steps_per_epoch, tolerance=TOLERANCE,
             max_iterations=ITERATIONS,
         )  # fmt: skip
-        shares = np.zeros((0, 1))
+        shares, own_step = np.zeros((0, 1)), np.ones(index.size)
         if cancels:
             spread = found.noise * _within_epoch(conditions, law, found.curvature)
             shares = drawn.changing_shares(
                 drawing, found.mean, spread, float(np.nan_to_num(outside[1])), kept
             )
+            own_step = _own_step(drawing, conditions, found.mean, kept)
+    changing, found = shares.mean(axis=1), found._replace(noise=found.noise * own_step)
     return _shown(
-        conditions, scheme, drawing, found, last[0], shares.mean(axis=1), outside[0], index
+        conditions, scheme, drawing, found, last[0], changing, own_step, outside[0], index
     )
 
 
-def _shown(conditions, scheme, drawing, found, pairs, changing, outside, index) -> Prediction:
+def _own_step(
+    drawing: drawn.Drawing, conditions: Conditions, mean: np.ndarray, kept: Kept
+) -> np.ndarray:
+    beta = conditions.momentum
+    full_step = conditions.learning_rate / ((1 - beta) * conditions.batch_size)
+    share = renormalisation.own_step_share(conditions.steps_per_epoch, beta)
+    return drawn.own_step_noise(drawing, mean, full_step, share, kept)
+
+
+def _shown(
+    conditions, scheme, drawing, found, pairs, changing, own_step, outside, index
+) -> Prediction:
     """What the window shows at the averaged curvature and noise, as far as that cancels."""
     steps = conditions.epochs * conditions.steps_per_epoch
     law, start = conditions.noise_law(scheme), conditions.starting_law
@@ -250,7 +266,7 @@ def _shown(conditions, scheme, drawing, found, pairs, changing, outside, index) 
     return Prediction(
         index, drawing.noise, found.curvature, found.noise, found.noise * seen.weight,
         found.noise * seen.velocity, seen.correlation_time, band, drawing.measured,
-        pairs[:, 0], pairs[:, 1], changing, outside, found.iterations, "",
+        pairs[:, 0], pairs[:, 1], changing, own_step, outside, found.iterations, "",
     )  # fmt: skip
 
 
@@ -258,5 +274,5 @@ def _refusal(index: np.ndarray, noise: np.ndarray, outside: float, why: str) -> 
     nothing, two = np.zeros(0), np.zeros((0, 2))
     return Prediction(
         index, noise, nothing, nothing, nothing, nothing, nothing, two, np.zeros(0, int),
-        two.T, two.T, nothing, outside, 0, why,
+        two.T, two.T, nothing, nothing, outside, 0, why,
     )  # fmt: skip
