@@ -177,11 +177,12 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     secant = np.array([[4.0, 2.0, 0.5, -1.0], [8.0, 4.0, 1.0, -1.0]])
     found = PathCurvature(
         np.array([0, 2, 3, 4]), curvature, np.array([10.0, 20.0, np.nan, 1.0]), secant,
-        np.array([5.5, 15.0, 4.0, 1.0]),
+        np.array([5.5, 15.0, 4.0, 1.0]), np.array([[1.0, 2.0, 4.0, 1.0], [3.0, 2.0, 4.0, 1.0]]),
     )  # fmt: skip
     times = SimpleNamespace(correlation_time=np.array([11.0, 7.0, 30.0, 9.0]))
     window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
-    one = SimpleNamespace(measured=times, window=window)
+    noise = np.array([4.0, 9.0, 2.2, 2.0])
+    one = SimpleNamespace(measured=times, window=window, noise=noise)
     eigenvalues = np.array([4.0, 2.0, 1.0, 0.5, -0.1])
     conditions = SimpleNamespace(has_theory=True, crossover=3.0)
     made = validity.rows(conditions, found, one, eigenvalues, "with_replacement")
@@ -189,6 +190,8 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     end = rows["end_curvature_with_replacement"]
     assert end["here"] == pytest.approx(np.median([2, 1.5, 0.5, 10]))
     assert "medians along the path 1, 1.75" in end["note"]
+    over = rows["noise_over_path_with_replacement"]
+    assert over["here"] == pytest.approx(1.1) and "each of the places 1.1, 1.1;" in over["note"]
     assert rows["tau_over_theory_at_start_with_replacement"]["here"] == np.median([0.5, 2.0])
     assert rows["tau_over_theory_at_path_with_replacement"]["here"] == np.median([1.1, 1.5])
     assert rows["tau_over_theory_at_path_above_with_replacement"]["here"] == 1.1

@@ -93,6 +93,17 @@ def test_on_a_parabola_noise_that_cancels_leaves_nothing():
     np.testing.assert_allclose(values(rows, "cancelled_over_theory"), replayed, rtol=1e-9)
 
 
+@pytest.mark.parametrize("times", [1.0, 2.0])
+def test_noise_that_grows_over_the_epochs_is_seen(times):
+    period = recorded()
+    grown = np.where(np.arange(EPOCHS * M) % M >= M // 2, np.sqrt(times), 1.0)
+    noise = period.trajectory.noise * grown[:, None]
+    period.trajectory = period.trajectory._replace(noise=noise)
+    row = rows_of(period)["noise_rise_without_replacement"]
+    assert abs(row["here"] - times) < 3.3 * row["here_error"]
+    assert row["here_error"] < 0.1 * times
+
+
 def test_examples_whose_curvatures_differ_leave_sums():
     """The noise has another law then, which the replay has and the theory has not."""
     rows = rows_of(recorded(curvature=15.0))

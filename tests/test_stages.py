@@ -291,9 +291,20 @@ def test_the_curvature_along_the_path_is_that_of_the_weights_kept(finished, trai
     np.testing.assert_allclose(weights[10 * places], moved, rtol=0, atol=bound)
     gradient = jax.grad(lambda flat: problem.loss(restore(flat), problem.train, jnp.ones(60)))
     product = jax.jit(lambda at, p: jax.jvp(gradient, (at,), (p,))[1])
+
+    def gradient_of(at, example):
+        one = jax.tree.map(lambda leaf: leaf[None], example)
+        return jax.grad(lambda flat: problem.loss(restore(flat), one, jnp.ones(1)))(at)
+
     exact = [[jnp.vdot(p, product(at, p)) for p in vectors] for at in kept]
     found = np.load(finished / f"validity_{scheme}.npz")
     np.testing.assert_allclose(found["curvature"], exact, rtol=1e-3)
+    laws = {"without_replacement": theory.without_replacement(10, 6),
+            "with_replacement": theory.with_replacement(60, 6)}  # fmt: skip
+    scale = laws[scheme].variance
+    for at, noise in zip(kept, found["noise"], strict=True):
+        alone = jax.vmap(lambda e, at=at: vectors @ gradient_of(at, e))(problem.train)
+        np.testing.assert_allclose(noise, scale * np.var(alone, axis=0, ddof=1), rtol=1e-3)
     # Secants about the mean of the period along each direction, √3 deviations to both sides.
     still = statistics.remove_drift(weights, np.load(inside / "velocities.npy"), "mean_velocity")
     reach = np.sqrt(3 * statistics.variances(*still).weight)

@@ -13,7 +13,7 @@ from antisgd import relaxation, statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings import bins
 from antisgd.study.findings.relaxation import velocity_before
-from antisgd.study.findings.rows import Rows, mean_row, median_row
+from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.period import Recording
 
@@ -65,13 +65,37 @@ def rows(
         cancelled = (epochs - epochs.mean(axis=1, keepdims=True)).reshape(noise.shape)
         found = _weight_variance(conditions, recorded, eigenvalues, usable, cancelled)
         ratios["cancelled_over_theory"] = found / expected
-    made = mean_row(
+    summed = mean_row(
         f"epoch_sums_{scheme}", "Sec. 3",
         "variance of the noise summed over an epoch, over that of independent noise, mean", share,
         note="0 where the noise of an epoch cancels, 1 where it is independent",
     )  # fmt: skip
     position = one.eigenvalues[inside] / conditions.crossover
-    return [made, *(r for name, of in ratios.items() for r in _rows_of(name, of, position, scheme))]
+    made = [summed, *_rise_rows(epochs, one.noise[inside], scheme)]
+    for name, ratio in ratios.items():
+        made += _rows_of(name, ratio, position, scheme)
+    return made
+
+
+def _rise_rows(epochs: np.ndarray, variance: np.ndarray, scheme: str) -> Rows:
+    """Noise [E, M, n] at the end of an epoch over that at its begin, of its variance [n].
+
+    Directions share their examples, so the error is that over epochs.
+    """
+    E, M, _ = epochs.shape
+    fifth = M // 5
+    if E < 3 or not fifth:
+        return []
+    of_step = np.mean(epochs**2 / variance, axis=2)
+    first, last = of_step[:, :fifth].mean(axis=1), of_step[:, -fifth:].mean(axis=1)
+    ratio = last.mean() / first.mean()
+    error = (last - ratio * first).std(ddof=1) / np.sqrt(E) / first.mean()
+    made = row(
+        f"noise_rise_{scheme}", "App. G",
+        "noise variance in the last fifth of the epochs over that in the first", ratio, error, n=E,
+        note="of all directions together; error over epochs",
+    )  # fmt: skip
+    return [made]
 
 
 def _weight_variance(conditions, recorded: Recording, eigenvalues, usable, noise) -> np.ndarray:

@@ -47,11 +47,28 @@ def rows(
     if conditions.has_theory:
         above = values >= conditions.crossover
         sides |= {"_above": positive & above, "_below": positive & ~above}
-    made = [end]
+    made = [end, *_noise_rows(found, one, eigenvalues, scheme)]
     for side, usable in sides.items():
         if usable.any():
             made += _secant_rows(found, one, eigenvalues, usable, side, scheme, figure)
     return made
+
+
+def _noise_rows(found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: str) -> Rows:
+    """The recorded noise over that of the examples' gradients at places of the path."""
+    usable = (eigenvalues[found.directions] > 0) & np.all(found.noise > 0, axis=0)
+    if not usable.any():
+        return []
+    inside = (np.cumsum(eigenvalues > 0) - 1)[found.directions[usable]]
+    ratio = one.noise[inside] / found.noise[:, usable].mean(axis=0)
+    made = median_row(
+        f"noise_over_path_{scheme}", "App. G",
+        "recorded noise variance over that of the gradients of all examples at the ends of "
+        "epochs, median", ratio,
+    )  # fmt: skip
+    each = ", ".join(f"{x:.3g}" for x in np.median(one.noise[inside] / found.noise[:, usable], 1))
+    made["note"] = f"over each of the places {each}; error over directions, of one run"
+    return [made]
 
 
 def _secant_rows(

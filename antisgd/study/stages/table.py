@@ -35,7 +35,8 @@ STAGES = (
     Stage("analysis", ("train", "eigenpairs"), "trajectory_*/anchors.npz"),
     Stage("covariance", ("train", "eigenpairs", "analysis"), "covariance.npz"),
     Stage("discard", ("train", "eigenpairs"), "discard.npz"),
-    # 16 directions in two schemes: products at 5 places of each, secants at those and at θ_K.
+    # 16 directions in two schemes: products at 5 places of each, secants at those and at θ_K;
+    # gradients of examples beside them.
     Stage("validity", ("eigenpairs", "analysis"), "validity_*.npz", products=352),
     Stage("density", ("train", "eigenpairs"), "density.npz", products=200),
     # Secants of 32 directions at 4 drawn weights, some 4 times for each of two schemes; gradients

@@ -20,6 +20,7 @@ from antisgd.study import interruption
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
+from antisgd.study.stages.covariance import MOST_GRADIENTS
 from antisgd.study.stages.period import Recording, kept_epochs
 from antisgd.study.stages.slope import make_slope
 from antisgd.study.stages.value_checkpoint import Kept, ValueCheckpoint
@@ -44,6 +45,8 @@ class PathCurvature(NamedTuple):
         secant: of √3 standard deviations of the weights to both sides of the period's mean along p,
             about θ_K and at those places, [1 + places, n].
         secant_time: the same as expected_time, at the mean of the secants.
+        noise: variance along p of a batch's noise by the gradients of all examples at those places,
+            [places, n].
     """
 
     directions: np.ndarray
@@ -51,6 +54,7 @@ class PathCurvature(NamedTuple):
     expected_time: np.ndarray
     secant: np.ndarray
     secant_time: np.ndarray
+    noise: np.ndarray
 
 
 def path_curvature(
@@ -84,7 +88,7 @@ def path_curvature(
     made_of = {"index": chosen, "epochs": kept_epochs(settings.analysis_epochs)}
     held = results.read_arrays(path) if results.exists(path) else {}
     known = all(name in held and np.array_equal(held[name], of) for name, of in made_of.items())
-    if not (known and "secant" in held):
+    if not (known and {"secant", "noise"} <= held.keys()):
         checkpoint, count = folder / "checkpoints" / path.name, 2 * len(recorded.kept) + 1
         with (
             interruption.postponed() as asked,
@@ -96,7 +100,8 @@ def path_curvature(
         ):
             curvature = _products(problem, settings, recorded, vectors[chosen], kept)
             secant = _secants(problem, settings, params, recorded, vectors, chosen, kept)
-        results.write_arrays(path, **made_of, curvature=curvature, secant=secant)
+            noise = _noise(problem, settings, recorded, vectors[chosen], scheme, kept)
+        results.write_arrays(path, **made_of, curvature=curvature, secant=secant, noise=noise)
     held = results.read_arrays(path)
     return _expected(problem, settings, held, recorded, eigenvalues, scheme)
 
@@ -117,7 +122,7 @@ def _expected(
         _expected_time(mean, conditions, scheme, steps)
         for mean in (np.mean([eigenvalues[chosen], *curvature], axis=0), secant.mean(axis=0))
     ]
-    return PathCurvature(chosen, curvature, times[0], secant, times[1])
+    return PathCurvature(chosen, curvature, times[0], secant, times[1], held["noise"])
 
 
 def _chosen(k: int) -> np.ndarray:
@@ -184,6 +189,29 @@ def _secants(
 
 def _secant(slope_at: Callable[[jax.Array], np.ndarray], at: slice, *stretch: Any) -> np.ndarray:
     return hessian.secant_curvature(lambda theta: slope_at(theta)[at], *stretch)
+
+
+def _noise(
+    problem: Problem,
+    settings: Settings,
+    recorded: Recording,
+    vectors: np.ndarray,
+    scheme: str,
+    kept: Kept,
+) -> np.ndarray:
+    """R(0)·pᵀC₀(θ_t)p at the weights kept, [places, n]."""
+    flat, restore = ravel_pytree(recorded.final)
+    conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
+
+    def at(weights: np.ndarray) -> np.ndarray:
+        found = streaming.example_gradients(
+            problem.loss, restore(jnp.asarray(weights, flat.dtype)), problem.train,
+            jnp.asarray(vectors), microbatch_size=min(settings.microbatch, MOST_GRADIENTS),
+        )  # fmt: skip
+        return np.asarray(found).var(axis=0, ddof=1, dtype=np.float64)
+
+    each = np.array([kept(partial(at, weights)) for weights in recorded.kept])
+    return conditions.noise_law(scheme).variance * each
 
 
 @jax.jit
