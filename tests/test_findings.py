@@ -181,7 +181,7 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     )  # fmt: skip
     times = SimpleNamespace(correlation_time=np.array([11.0, 7.0, 30.0, 9.0]))
     window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
-    noise = np.array([4.0, 9.0, 2.2, 2.0])
+    noise = np.array([2.4, 9.0, 2.6, 4.0])
     one = SimpleNamespace(measured=times, window=window, noise=noise)
     eigenvalues = np.array([4.0, 2.0, 1.0, 0.5, -0.1])
     conditions = SimpleNamespace(has_theory=True, crossover=3.0)
@@ -191,7 +191,7 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     assert end["here"] == pytest.approx(np.median([2, 1.5, 0.5, 10]))
     assert "medians along the path 1, 1.75" in end["note"]
     over = rows["noise_over_path_with_replacement"]
-    assert over["here"] == pytest.approx(1.1) and "each of the places 1.1, 1.1;" in over["note"]
+    assert over["here"] == pytest.approx(1.2) and "each of the places 1.3, 1;" in over["note"]
     assert rows["tau_over_theory_at_start_with_replacement"]["here"] == np.median([0.5, 2.0])
     assert rows["tau_over_theory_at_path_with_replacement"]["here"] == np.median([1.1, 1.5])
     assert rows["tau_over_theory_at_path_above_with_replacement"]["here"] == 1.1
