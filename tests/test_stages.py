@@ -13,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from antisgd import data, fluctuations, heavy_ball, objective, results, statistics, theory
+from antisgd import (
+    data,
+    fluctuations,
+    heavy_ball,
+    lanczos,
+    objective,
+    results,
+    statistics,
+    streaming,
+    theory,
+)
 from antisgd.study.conditions import conditions_of
 from antisgd.study.stages import analysis, density, drawn, period, table, train, validity
 from tests import tiny
@@ -351,6 +361,52 @@ def test_a_stopped_curvature_goes_on_within_its_values_to_the_same_bits(
     # Six directions at three places, and the secants at θ_K too.
     assert Counter(computed) == {"_rayleigh": 18, "_secant": 24}
     after = np.load(path)
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+
+def test_the_density_is_that_of_the_hessian(finished, trained):
+    """To rounding what one call of the solver says of the same weights."""
+    problem, theta, restore, _ = trained
+    operator = streaming.products(problem.loss, restore(theta), problem.train, 60)
+    found = np.load(finished / "density.npz")
+    probes, steps = found["nodes"].shape
+    whole = lanczos.spectral_density(
+        **operator, dimension=problem.dimension, key=jax.random.key(0),
+        num_probes=probes, num_steps=steps,
+    )  # fmt: skip
+    assert (probes, steps) == (2, 5)
+    np.testing.assert_allclose(found["nodes"], whole.nodes, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["weights"], whole.weights, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stopped_density_goes_on_within_its_solves_to_the_same_bits(
+    finished, tmp_path, monkeypatch
+):
+    """Stopped after each of its ten products, it takes none of them twice."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    taken, asked, original = [], itertools.count(1), density.lanczos.extend
+
+    @contextlib.contextmanager
+    def postponed():
+        yield lambda: next(asked) <= 10
+
+    def counted(*arguments, **options):
+        taken.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(density.lanczos, "extend", counted)
+    monkeypatch.setattr(density.interruption, "postponed", postponed)
+    before = np.load(folder / "density.npz")
+    (folder / "density.npz").unlink()
+    for _ in range(10):
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stages=("density",))
+    assert len(list((folder / "checkpoints").glob("density_*"))) == 4
+    run(folder, stages=("density",))
+    assert len(taken) == 10
+    assert not list((folder / "checkpoints").glob("density_*"))
+    after = np.load(folder / "density.npz")
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array, err_msg=name)
 

@@ -68,7 +68,7 @@ def shrink(patch):
     patch(cli, "KEPT_COMPILE_SECONDS", 0)
     patch(record, "CHUNK_STEPS", 4)
     patch(record, "EXACT_CHUNK_STEPS", 4)
-    for stage in (train, eigenpairs, record, value_checkpoint):
+    for stage in (train, eigenpairs, density, record, value_checkpoint):
         patch(stage, "CHECKPOINT_SECONDS", 0)
 
 

@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from antisgd import display, inputs
 from antisgd.lanczos.iteration import advance, init
 from antisgd.lanczos.products import Matvec, blocks
-from antisgd.lanczos.projection import multiplied, ritz
+from antisgd.lanczos.projection import State, multiplied, ritz
 
-__all__ = ["SpectralDensity", "spectral_density"]
+__all__ = ["SpectralDensity", "quadrature_rule", "spectral_density"]
 
 
 class SpectralDensity(NamedTuple):
@@ -72,7 +72,19 @@ def spectral_density(
         state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype, mesh=mesh)
         while multiplied(state) < num_steps:
             state = advance(multiply, state)
-        pairs = ritz(state, "largest", num_steps)
-        rules.append((pairs.values, pairs.coefficients[0] ** 2))
+        rules.append(quadrature_rule(state))
     nodes, weights = (np.stack(part) for part in zip(*rules, strict=True))
     return SpectralDensity(nodes, weights)
+
+
+def quadrature_rule(state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss rule of the spectral measure of a solve's first vector.
+
+    For those who own the loop: `init` with block_size=1, as many times `extend` as the rule shall
+    have nodes, no restart.
+
+    Returns:
+        `(nodes, weights)`, float64 [n], largest node first; weights add up to 1.
+    """
+    pairs = ritz(state, "largest", multiplied(state))
+    return pairs.values, pairs.coefficients[0] ** 2

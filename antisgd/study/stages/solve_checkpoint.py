@@ -21,8 +21,9 @@ class Checkpoint:
     the arrays name the new one.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self.path = folder, folder / "eigenpairs.npz"
+    def __init__(self, folder: Path, prefix: str = ""):
+        self.folder, self.prefix = folder, prefix
+        self.path = folder / f"{prefix}eigenpairs.npz"
         self.kept: np.ndarray | None = None
         self.generation, self.written = 0, 0
 
@@ -39,7 +40,7 @@ class Checkpoint:
         results.write_arrays(
             self.path, generation=self.generation, **state._replace(basis=())._asdict()
         )
-        others = set(self.folder.glob("basis_*.f32")) - {self._rows()}
+        others = set(self._all_rows()) - {self._rows()}
         results.remove(*others)
 
     def read(self, dimension: int) -> lanczos.State | None:
@@ -64,8 +65,11 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """A solve that is good for nothing starts anew."""
-        results.remove(self.path, *self.folder.glob("basis_*.f32"))
+        """Of a solve that is done with, or good for nothing and to start anew."""
+        results.remove(self.path, *self._all_rows())
 
     def _rows(self) -> Path:
-        return self.folder / f"basis_{self.generation}.f32"
+        return self.folder / f"{self.prefix}basis_{self.generation}.f32"
+
+    def _all_rows(self) -> list[Path]:
+        return list(self.folder.glob(f"{self.prefix}basis_*.f32"))
