@@ -10,6 +10,7 @@ zero. Beyond the paper.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +27,8 @@ __all__ = [
     "changing_gradients",
     "gaussian_offsets",
     "make_averages",
+    "noise_draws",
     "noise_trace_gradient",
-    "own_step_share",
 ]
 
 Gradients = Callable[[jax.Array], jax.Array | np.ndarray]
@@ -60,30 +61,58 @@ def gaussian_offsets(
     deviations: jax.Array,
     num_pairs: int,
     *,
-    outside: float = 0.0,
+    outside: jax.Array | None = None,
 ) -> jax.Array:
-    """Draws x = Σ_j σ_j ξ_j p_j + σ_⊥ (1 − PᵀP) ζ, half of them; the others are −x.
+    """Draws x = Σ_j σ_j ξ_j p_j + (1 − PᵀP) y, half of them; the others are −x.
 
-    The weights spread in directions outside the k found, too, and renormalise those within: σ_⊥²
-    is the mean variance of one such dimension, by the theory with the spectral density or from
-    the squared length of recorded displacements.
+    The weights spread in directions outside the k found, too, and renormalise those within. They
+    spread there as their noise does: y are `noise_draws` times the deviation that theory gives a
+    unit of noise. Spread evenly over all dimensions the same length would meet no example.
 
     Args:
-        key: of ξ and ζ; the same key gives the same ξ for other deviations.
+        key: of ξ; the same key gives the same ξ for other deviations.
         directions: P, orthonormal rows, [k, d].
         deviations: σ_j, [k].
         num_pairs: antithetic pairs.
-        outside: σ_⊥.
+        outside: y, [num_pairs, d]; None for none.
 
     Returns:
         [num_pairs, d].
     """
-    inner, outer = jax.random.split(key)
-    xi = jax.random.normal(inner, (num_pairs, directions.shape[0]), directions.dtype)
-    zeta = outside * jax.random.normal(outer, (num_pairs, directions.shape[1]), directions.dtype)
-    shared = jnp.matmul(zeta, directions.T, precision=jax.lax.Precision.HIGHEST)
-    along = xi * deviations[None] - shared
-    return zeta + jnp.matmul(along, directions, precision=jax.lax.Precision.HIGHEST)
+    matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    xi = jax.random.normal(key, (num_pairs, directions.shape[0]), directions.dtype)
+    along = xi * deviations[None]
+    if outside is None:
+        return matmul(along, directions)
+    return outside + matmul(along - matmul(outside, directions.T), directions)
+
+
+def noise_draws(
+    key: jax.Array,
+    gradient_of: Callable[[np.ndarray], jax.Array],
+    num_examples: int,
+    num_draws: int,
+) -> jax.Array:
+    """Draws of the noise of one example: g with E g = 0 and E ggᵀ = C₀, nearly Gaussian.
+
+    g = Σ_n (ζ_n − ζ̄)∇l_n/√(N−1) with signs ζ_n, the difference of two full gradients of which one
+    weights its examples by 1 + (ζ_n − ζ̄)/2 > 0.
+
+    Args:
+        key: of the signs.
+        gradient_of: weights of the examples [N] → ∇L(θ), flat [d], such as
+            `objective.full_gradient(…, weights=…)`.
+        num_examples: N, two or more.
+        num_draws: n.
+
+    Returns:
+        [n, d].
+    """
+    signs = np.asarray(jax.random.rademacher(key, (num_draws, num_examples), jnp.float32))
+    tilts = (signs - signs.mean(axis=1, keepdims=True)) / 2
+    equal = gradient_of(np.ones(num_examples, np.float32))
+    size = 2 * num_examples / np.sqrt(num_examples - 1)
+    return jnp.stack([size * (gradient_of(1 + tilt) - equal) for tilt in tilts])
 
 
 def average_over(
@@ -174,19 +203,6 @@ def changing_gradients(
     return np.array(changed), np.array(whole)
 
 
-def own_step_share(steps_per_epoch: int, momentum: float) -> np.ndarray:
-    """Of ηg_n/(1−β)S, what the weights lack when example n is drawn at a place of the epoch, [M].
-
-    Where every example comes once an epoch, one drawn at step m has not yet moved the weights and
-    m batches have, f(m) = (m − Σ_{h≤m}β^h)/M of all on average. The steps of an epoch add up to
-    nothing, so that to example n the weights lie at θ + f(m)·ηg_n/((1−β)S) in the mean: uphill in
-    its own loss, where its gradient is larger than at the end of an epoch. Forces are left out:
-    exact in directions flat within an epoch. With replacement there is no such share.
-    """
-    m = np.arange(steps_per_epoch)
-    return (m - np.cumsum(np.where(m > 0, momentum**m, 0.0))) / steps_per_epoch
-
-
 def make_averages(
     key: jax.Array,
     slope_at: Gradients,
@@ -197,7 +213,7 @@ def make_averages(
     eigenvalues: np.ndarray,
     noise_scale: float,
     num_pairs: int,
-    outside: float = 0.0,
+    outside: jax.Array | None = None,
     move_mean: bool = True,
 ) -> Callable[[np.ndarray, np.ndarray], LocalAverages]:
     """The callback of `theory.self_consistent` for a network: (mean [k], variance [k]) → averages.

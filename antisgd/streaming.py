@@ -67,12 +67,14 @@ def products(
     return {"product" if read else "matvec": found}
 
 
-def full_gradient(loss: Any, params: Any, examples: Any, microbatch_size: int) -> Any:
-    """∇L(θ) over all examples, summed with compensation; a pytree like params.
+def full_gradient(
+    loss: Any, params: Any, examples: Any, microbatch_size: int, weights: Any = None
+) -> Any:
+    """`objective.full_gradient` of examples that are read: ∇L(θ), a pytree like params.
 
-    Args and errors as for `hessian_product`.
+    Errors as for `hessian_product`.
     """
-    return _prepared(loss, params, examples, _gradient)(microbatch_size, None)
+    return _prepared(loss, params, examples, _gradient)(microbatch_size, None, weights)
 
 
 def example_gradients(
@@ -160,8 +162,11 @@ def make_epoch(
 
 def _prepared(
     loss: Any, params: Any, examples: Any, term: Callable[..., Any]
-) -> Callable[[int, Any], Any]:
-    """(examples at a time, block) → the compensated sum of the term over all examples."""
+) -> Callable[..., Any]:
+    """(examples at a time, block, weights) → the compensated sum of the term over all examples.
+
+    Weights of the examples [N], or None for equal ones, are handed on in the place of the block.
+    """
     if devices.mesh() is not None:
         raise ValueError(
             f"examples that are read run on one device, not {devices.count()}: give arrays that "
@@ -170,11 +175,15 @@ def _prepared(
     averaging.refuse_other_than_mean(loss, params, sources.sample(examples))
     loss, (chosen, rest, join) = averaging.hashable(loss), division.divide(params)
 
-    def over_all(size: int, block: Any) -> Any:
-        carry = None
+    def over_all(size: int, block: Any, weights: Any = None) -> Any:
+        carry, start = None, 0
+        total = None if weights is None else weights.sum()
         for batch in sources.microbatches(examples, size):
-            share = np.float32(sources.count(batch) / sources.count(examples))
-            found = term(loss, join, (chosen, rest), batch, block)
+            n = sources.count(batch)
+            own = None if weights is None else weights[start : start + n]
+            share = np.float32(n / sources.count(examples) if own is None else own.sum() / total)
+            found = term(loss, join, (chosen, rest), batch, block if own is None else own)
+            start += n
             carry = jax.block_until_ready(_added(carry, found, share))
         return carry[0]  # type: ignore[index]
 
@@ -193,8 +202,8 @@ def _product(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _gradient(loss: Any, join: division.Join, point: Any, batch: Any, block: None) -> Any:
-    return objective.full_gradient(loss, join(*point), batch, sources.count(batch))
+def _gradient(loss: Any, join: division.Join, point: Any, batch: Any, weights: Any) -> Any:
+    return objective.full_gradient(loss, join(*point), batch, sources.count(batch), weights)
 
 
 @jax.jit

@@ -287,15 +287,34 @@ def test_antithetic_pairs_leave_no_odd_term(network):
     np.testing.assert_allclose(found.mean.curvature, 1, rtol=1e-5)
 
 
+def test_noise_draws_have_the_covariance_of_single_gradients():
+    """Of five examples, where N − 1 is not N, with a penalty, whose gradient is no noise."""
+    gradients = np.random.default_rng(2).normal(size=(5, D)) * np.geomspace(3, 0.5, D)
+    n = 20_000
+
+    def gradient_of(weights):
+        assert np.all(weights > 0)
+        return jnp.asarray(weights @ gradients / weights.sum() + 7.0)
+
+    with jax.enable_x64(True):
+        g = np.asarray(renormalisation.noise_draws(jax.random.key(6), gradient_of, 5, n))
+    expected = np.cov(gradients.T)
+    spread = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / n)
+    assert np.all(np.abs(g.T @ g / n - expected) < 4.5 * spread)
+    assert np.all(np.abs(g.mean(axis=0)) < 4.5 * np.sqrt(np.diag(expected) / n))
+    assert np.all(3 * spread < 0.2 * np.diag(expected).max())
+
+
 def test_draws_have_the_stated_covariance():
     P = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (D, D)))[0][:K]
     n = 20_000
-    x = renormalisation.gaussian_offsets(
-        jax.random.key(4), P, jnp.array([2.0, 0.5]), n, outside=0.3
-    )
+    shape = jnp.asarray(np.random.default_rng(0).normal(size=(D, D)), jnp.float32)
+    y = jax.random.normal(jax.random.key(5), (n, D)) @ shape
+    x = renormalisation.gaussian_offsets(jax.random.key(4), P, jnp.array([2.0, 0.5]), n, outside=y)
     found = np.cov(np.asarray(x, np.float64).T)
-    rows = np.asarray(P, np.float64)
-    expected = rows.T @ np.diag([4, 0.25]) @ rows + 0.09 * (np.eye(D) - rows.T @ rows)
+    rows, shape = np.asarray(P, np.float64), np.asarray(shape, np.float64)
+    beyond = np.eye(D) - rows.T @ rows
+    expected = rows.T @ np.diag([4, 0.25]) @ rows + beyond @ shape.T @ shape @ beyond
     spread = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / n)
     assert np.all(np.abs(found - expected) < 4.5 * spread)
 

@@ -140,9 +140,9 @@ def test_uncancelled_noise_moves_flat_directions_as_its_law_says():
 def test_the_share_of_its_own_step_by_the_responses_of_all_that_came_before():
     pushed = [sum(BETA**i for i in range(h)) * (1 - BETA) for h in range(M)]
     expected = [sum(pushed[1 : m + 1]) / M for m in range(M)]
-    found = renormalisation.own_step_share(M, BETA)
+    found = theory.own_step_share(M, BETA)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_allclose(renormalisation.own_step_share(M, 0.0), np.arange(M) / M)
+    np.testing.assert_allclose(theory.own_step_share(M, 0.0), np.arange(M) / M)
 
 
 def noise_as_drawn(reshuffled):
@@ -173,7 +173,7 @@ def noise_as_drawn(reshuffled):
 def test_reshuffled_examples_have_the_noise_that_they_have_before_their_own_step(reshuffled):
     """g_n at θ + s g_n is g_n(1 + s d_n); drawn with replacement they have that of all examples."""
     c, d, ratio = noise_as_drawn(reshuffled)
-    s = renormalisation.own_step_share(M, BETA) * ETA / ((1 - BETA) * S) * reshuffled
+    s = theory.own_step_share(M, BETA) * ETA / ((1 - BETA) * S) * reshuffled
     expected = np.mean((c * (1 + s[:, None] * d)) ** 2, axis=1) / np.mean(c**2)
     error = ratio.std(axis=0, ddof=1) / np.sqrt(len(ratio))
     scores = (ratio.mean(axis=0) - expected) / error

@@ -9,8 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
-from antisgd import fluctuations, lanczos, renormalisation, statistics, study, theory, trajectory
+from antisgd import (
+    fluctuations,
+    lanczos,
+    sources,
+    statistics,
+    study,
+    theory,
+    trajectory,
+)
 from antisgd.study.conditions import conditions_of
 from antisgd.study.findings import bins, relaxation, velocities
 from antisgd.study.findings import predict as findings
@@ -181,7 +190,7 @@ def test_in_a_parabola_the_prediction_is_the_harmonic_one_with_the_noise_on_the_
         )
         np.testing.assert_allclose(each.correlation_time, seen.correlation_time, rtol=1e-4)
         np.testing.assert_allclose(each.weight, each.noise * seen.weight, rtol=1e-4)
-        assert np.isnan(each.outside)
+        assert np.isnan(each.length_outside)
         # The noise grows with the spread: residuals r + x·(θ − θ_K).
         assert np.all(each.noise > each.start_noise)
 
@@ -217,7 +226,7 @@ def test_reshuffled_noise_is_that_of_examples_before_their_own_step(tmp_path):
     params, _, vectors = at_minimum(one)
     x, y = (np.asarray(part, np.float64) for part in one.train)
     gradients = (x @ np.asarray(params["w"], np.float64) - y)[:, None] * (x @ vectors.T)
-    steps = renormalisation.own_step_share(N // S, SETTINGS.momentum)
+    steps = theory.own_step_share(N // S, SETTINGS.momentum)
     steps *= SETTINGS.learning_rate / ((1 - SETTINGS.momentum) * S)
     before = 1 + steps[:, None, None] * np.sum(x**2, axis=1)[:, None]
     expected = (before * gradients).var(axis=1).mean(axis=0) / gradients.var(axis=0)
@@ -242,23 +251,73 @@ def test_a_prediction_is_read_again_until_there_is_a_density(tmp_path, monkeypat
     density = lanczos.SpectralDensity(np.array([[values[0], *outer]]), np.array([[0.5, 0.3, 0.2]]))
     wider, _ = predicted(one, tmp_path, density)
     params, _, vectors = at_minimum(one)
-    C, beyond = drawn.noise_at(one, SETTINGS, params, np.asarray(vectors, np.float32))
-    weights, law = np.array([0.6, 0.4]), conditions_of(N, SETTINGS).noise_law("with_replacement")
-    noise = law.variance * beyond * outer / (weights @ outer)
+    rows = np.asarray(vectors, np.float32)
+    shares, law = np.array([0.6, 0.4]), conditions_of(N, SETTINGS).noise_law("with_replacement")
+    shares = shares * outer / (shares @ outer)
     seen = theory.visited_weights(outer, 0.02, 0.9, law, 50).variance
+    aside = np.asarray(drawn.noise_aside(one, SETTINGS, params, rows), np.float64)
+    squares = law.variance * (shares @ seen) * np.sum(aside**2, axis=1)
     np.testing.assert_allclose(
-        wider["with_replacement"].outside, np.sqrt(weights @ (noise * seen)), rtol=1e-6
+        wider["with_replacement"].length_outside, np.sqrt(squares.mean()), rtol=1e-5
     )
+    C = drawn.noise_at(one, SETTINGS, params, rows)
+    np.testing.assert_allclose(C, np.diag(rows @ noise_of(one, params) @ rows.T), rtol=1e-4)
+
+
+def noise_of(one, params):
+    """C₀ of all dimensions by each example's gradient."""
     gradients = jax.vmap(
         lambda x, y: jax.grad(lambda w: one.loss({"w": w}, (x[None], y[None]), jnp.ones(1)))(
             params["w"]
         )
     )(*one.train)
-    whole = np.cov(np.asarray(gradients, np.float64).T)
-    np.testing.assert_allclose(C, np.diag(vectors @ whole @ vectors.T), rtol=1e-4)
-    # Sixteen random vectors of the two dimensions that are left.
-    rest = (np.trace(whole) - C.sum()) / (D - 4)
-    assert beyond == pytest.approx(rest, rel=0.5)
+    return np.cov(np.asarray(gradients, np.float64).T)
+
+
+def test_noise_outside_the_directions_is_that_of_examples_that_are_read(tmp_path):
+    one = problem()
+    params, _, vectors = at_minimum(one)
+    rows = np.asarray(vectors, np.float32)
+    source = sources.Source(N, lambda rows: tuple(np.asarray(part)[rows] for part in one.train))
+    read = dataclasses.replace(one, train=source)
+    pieces = dataclasses.replace(SETTINGS, microbatch_size=8)
+    there = np.asarray(drawn.noise_aside(one, SETTINGS, params, rows))
+    here = np.asarray(drawn.noise_aside(read, pieces, params, rows))
+    np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5 * np.abs(there).max())
+    assert np.abs(there @ rows.T).max() < 1e-5 * np.abs(there).max()
+
+
+def test_the_weights_spread_outside_the_directions_as_their_noise_does(monkeypatch):
+    """l_n is quadratic: with the residual r_n + x_n·δ the noise along p is known for any Σ_δ."""
+    monkeypatch.setattr(drawn, "PAIRS", 100)
+    one = problem()
+    params, values, vectors = at_minimum(one)
+    rows = jnp.asarray(vectors, jnp.float32)
+    C = drawn.noise_at(one, SETTINGS, params, rows)
+    aside = drawn.noise_aside(one, SETTINGS, params, rows)
+    flat, restore = ravel_pytree(params)
+    drawing = drawn.Drawing(
+        one, N, flat, restore, rows, values, C, np.arange(4), 1.0, aside, (3.0, 0.2),
+        jax.random.key(0),
+    )  # fmt: skip
+    averages, last = drawn.make_averages(drawing, lambda compute, units=0: np.asarray(compute()))
+    spread = np.array([1e-3, 2e-3, 2e-3, 4e-3])
+    found = averages(np.zeros(4), spread)
+    x, y = (np.asarray(part, np.float64) for part in one.train)
+    along, residual = x @ vectors.T, x @ np.asarray(params["w"], np.float64) - y
+    still = (residual[:, None] * along).var(axis=0, ddof=1)
+    beyond = np.eye(D) - vectors.T @ vectors
+
+    def expected(outside):
+        sigma = vectors.T @ np.diag(spread) @ vectors
+        sigma += outside**2 * beyond @ noise_of(problem(), params) @ beyond
+        means = (x[:, :, None] * along[:, None]).mean(axis=0)
+        squares = along**2 * np.einsum("nd,de,ne->n", x, sigma, x)[:, None]
+        return still + (squares.sum(0) - N * np.sum(means * (sigma @ means), axis=0)) / (N - 1)
+
+    error = C * last[0][:, 1].std(axis=0, ddof=1) / np.sqrt(100)
+    assert np.all(np.abs(found.noise - expected(3.0)) < Z * error)
+    assert np.all(expected(3.0) - expected(0) > 5 * error)
 
 
 def test_a_stopped_prediction_goes_on_within_its_draws_to_the_same_bits(tmp_path, monkeypatch):

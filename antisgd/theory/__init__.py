@@ -17,7 +17,7 @@ What the weights do
     trace_ratio                               Eq. 111 (corrected)
     loss_fluctuation, loss_fluctuation_reduction   ½ Σ λσ_θ² and the 62 % of Sec. 7
     window_variances, window_spread           what T recorded steps show of all this
-    phase_variances                           within the epoch
+    phase_variances, own_step_share           within the epoch
     fluctuation_split, velocity_autocovariance   the relation that holds for any loss; Eq. 3's sums
 
 Away from the stationary state
@@ -93,7 +93,7 @@ from antisgd.theory.noise import (
     without_replacement,
 )
 from antisgd.theory.orders import OrderDesign, best_order, order_law
-from antisgd.theory.phase import phase_variances
+from antisgd.theory.phase import own_step_share, phase_variances
 from antisgd.theory.preconditioned import (
     Frozen,
     Preconditioned,
@@ -183,6 +183,7 @@ __all__ = [
     "loss_fluctuation_slope",
     "max_correlation_time",
     "order_law",
+    "own_step_share",
     "partial_last",
     "phase_variances",
     "polynomial_averages",

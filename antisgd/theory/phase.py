@@ -19,7 +19,7 @@ from antisgd.theory.noise import Noise
 from antisgd.theory.precision import float64_on_host
 from antisgd.theory.variances import Variances, edge_distance
 
-__all__ = ["phase_variances"]
+__all__ = ["own_step_share", "phase_variances"]
 
 
 class _Chain(NamedTuple):
@@ -182,3 +182,16 @@ def _forgotten(a: np.ndarray, beta: float, steps: int) -> np.ndarray:
         moved = moved + frame.rest * beta * v - (frame.shift + frame.rest) * push
         v = beta * v - push
     return np.stack([-moved, np.array([[0.0], [1.0]]) - v])
+
+
+def own_step_share(steps_per_epoch: int, momentum: float) -> np.ndarray:
+    """Of ηg_n/(1−β)S, what the weights lack when example n is drawn at a place of the epoch, [M].
+
+    Where every example comes once an epoch, one drawn at step m has not yet moved the weights and
+    m batches have, f(m) = (m − Σ_{h≤m}β^h)/M of all on average. The steps of an epoch add up to
+    nothing, so that to example n the weights lie at θ + f(m)·ηg_n/((1−β)S) in the mean: uphill in
+    its own loss, where its gradient is larger than at the end of an epoch. Forces are left out:
+    exact in directions flat within an epoch. With replacement there is no such share.
+    """
+    m = np.arange(steps_per_epoch)
+    return (m - np.cumsum(np.where(m > 0, momentum**m, 0.0))) / steps_per_epoch

@@ -50,8 +50,9 @@ def rows(
 def _conditions(found: Prediction) -> str:
     spread = (
         "nothing drawn outside them (no spectral density)"
-        if np.isnan(found.outside)
-        else f"outside them {found.outside:.2g} a dimension, by the spectral density"
+        if np.isnan(found.length_outside)
+        else f"outside them draws of the noise, {found.length_outside:.2g} long, by the spectral "
+        "density"
     )
     pairs, n = found.pair_curvature.shape
     return (

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from antisgd import renormalisation, streaming, theory
+from antisgd import objective, renormalisation, sources, streaming, theory, trajectory
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
 from antisgd.study.stages.covariance import MOST_GRADIENTS
@@ -19,13 +20,13 @@ from antisgd.study.stages.slope import make_slope
 from antisgd.study.stages.value_checkpoint import Kept
 
 __all__ = [
-    "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_at",
-    "own_step_noise", "spread_out",
+    "DIRECTIONS", "PAIRS", "Drawing", "changing_shares", "make_averages", "noise_aside",
+    "noise_at", "own_step_noise", "spread_out",
 ]  # fmt: skip
 
 # Directions whose curvature and noise are averaged, those between them by interpolation;
-# antithetic pairs of drawn weights; random vectors that measure the noise outside the k.
-DIRECTIONS, PAIRS, OUTSIDE = 32, 2, 16
+# antithetic pairs of drawn weights.
+DIRECTIONS, PAIRS = 32, 2
 
 
 class Drawing(NamedTuple):
@@ -41,7 +42,10 @@ class Drawing(NamedTuple):
         noise: σ_δg² at θ_K, [p].
         measured: places of the directions that are averaged, [n].
         noise_scale: variance of a batch's noise over that of the examples.
-        outside: deviation along a dimension outside.
+        aside: draws of the noise of one example at θ_K outside the directions, PAIRS for averages
+            and 2·PAIRS for what changes within an epoch, [3·PAIRS, d]; None: none.
+        outside: deviation of the weights there per unit of that noise, over the period and within
+            an epoch.
         key: of the draws.
     """
 
@@ -54,22 +58,38 @@ class Drawing(NamedTuple):
     noise: np.ndarray
     measured: np.ndarray
     noise_scale: float
-    outside: float
+    aside: jax.Array | None
+    outside: tuple[float, float]
     key: jax.Array
 
 
-def noise_at(
+def noise_at(problem: Problem, settings: Settings, params: Any, vectors: np.ndarray) -> np.ndarray:
+    """Variance of the examples' gradients along the directions, [k]."""
+    found = np.asarray(_gradients(problem, settings.microbatch, params, jnp.asarray(vectors)))
+    return found.var(axis=0, ddof=1, dtype=np.float64)
+
+
+def noise_aside(
     problem: Problem, settings: Settings, params: Any, vectors: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Variance of the examples' gradients along the directions, [k], and along one outside."""
-    d = vectors.shape[1]
-    rows = np.random.default_rng(settings.seed).standard_normal((OUTSIDE, d)).astype(np.float32)
-    rows -= (rows @ vectors.T) @ vectors
-    directions = jnp.asarray(np.concatenate([vectors, rows]))
-    found = np.asarray(_gradients(problem, settings.microbatch, params, directions))
-    C = found.var(axis=0, ddof=1, dtype=np.float64)
-    k = len(vectors)
-    return C[:k], float(C[k:].mean() / np.mean(np.sum(rows.astype(np.float64) ** 2, axis=1)))
+) -> jax.Array:
+    """Draws of the noise of one example outside the directions [k, d], [3·PAIRS, d]."""
+
+    @jax.jit
+    def gradient(params: Any, examples: Any, weights: jax.Array) -> Any:
+        return objective.full_gradient(problem.loss, params, examples, settings.microbatch, weights)
+
+    def gradient_of(weights: np.ndarray) -> jax.Array:
+        if sources.streamed(problem.train):
+            each = streaming.full_gradient(
+                problem.loss, params, problem.train, settings.microbatch, weights
+            )
+        else:
+            each = gradient(params, problem.train, jnp.asarray(weights))
+        return ravel_pytree(each)[0]
+
+    key = jax.random.fold_in(jax.random.key(settings.seed), 2)
+    g = renormalisation.noise_draws(key, gradient_of, problem.num_examples, 3 * PAIRS)
+    return g - trajectory.project(jnp.asarray(vectors), g) @ jnp.asarray(vectors)
 
 
 def _gradients(
@@ -115,7 +135,7 @@ def make_averages(
             return theory.Averages(start, one.eigenvalues, one.noise)
         offsets = renormalisation.gaussian_offsets(
             one.key, one.vectors, jnp.asarray(np.sqrt(variance), one.vectors.dtype), PAIRS,
-            outside=one.outside,
+            outside=None if one.aside is None else one.outside[0] * one.aside[:PAIRS],
         )  # fmt: skip
         centre = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
         deviations = np.sqrt(variance[one.measured])
@@ -128,21 +148,19 @@ def make_averages(
     return averages, last
 
 
-def changing_shares(
-    one: Drawing, mean: np.ndarray, variance: np.ndarray, outside: float, kept: Kept
-) -> np.ndarray:
+def changing_shares(one: Drawing, mean: np.ndarray, variance: np.ndarray, kept: Kept) -> np.ndarray:
     """Share of the examples' gradient variance that changes within an epoch, [pairs, p].
 
     Args:
         one: the drawing.
         mean: of the weights of the period, [p].
         variance: of the weights within an epoch, about its mean, [p].
-        outside: standard deviation within an epoch along a dimension outside.
         kept: computes what is not known from before a stop.
     """
     offsets = renormalisation.gaussian_offsets(
         jax.random.fold_in(one.key, 1), one.vectors,
-        jnp.asarray(np.sqrt(variance), one.vectors.dtype), 2 * PAIRS, outside=outside,
+        jnp.asarray(np.sqrt(variance), one.vectors.dtype), 2 * PAIRS,
+        outside=None if one.aside is None else one.outside[1] * one.aside[PAIRS:],
     )  # fmt: skip
     centre = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors
     gradients_at = partial(_gradients_at, one, one.vectors[one.measured])
@@ -165,7 +183,7 @@ def own_step_noise(
         one: the drawing.
         mean: of the weights of the period, [p].
         full_step: η/((1−β)S).
-        share: of it that the weights lack, by the place, [M], `renormalisation.own_step_share`.
+        share: of it that the weights lack, by the place, [M], `theory.own_step_share`.
         kept: computes what is not known from before a stop.
     """
     theta = one.flat + jnp.asarray(mean, one.flat.dtype) @ one.vectors

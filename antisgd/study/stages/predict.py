@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from antisgd import renormalisation, results, theory
+from antisgd import results, theory
 from antisgd.lanczos import SpectralDensity
 from antisgd.study import interruption
 from antisgd.study.conditions import Conditions, conditions_of
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
             where the law's epochs do not cancel.
         own_step: noise of examples drawn before their own step of the epoch over that of all, [p];
             1 where the scheme does not draw each once an epoch.
-        outside: standard deviation drawn along a dimension outside the k; nan: nothing was.
+        length_outside: of what is drawn outside the k directions, r.m.s.; nan: nothing was.
         iterations: until the averages were consistent.
         refused: why there is no prediction; empty if there is one.
     """
@@ -73,7 +73,7 @@ class Prediction(NamedTuple):
     pair_noise: np.ndarray
     changing: np.ndarray
     own_step: np.ndarray
-    outside: float
+    length_outside: float
     iterations: int
     refused: str
 
@@ -98,14 +98,17 @@ def predict(
         density: of all eigenvalues, for the spread outside the k directions; None: none is drawn.
         folder: of the network.
     """
-    made, C = {}, None
+    made, C, aside = {}, None, None
     for scheme in settings.sampling:
         path = folder / f"prediction_{scheme}.npz"
         made_of = {"pairs": len(eigenvalues), "epochs": settings.analysis_epochs}
         if not _holds(path, made_of, density is not None):
-            C = drawn.noise_at(problem, settings, params, vectors) if C is None else C
+            if C is None:
+                C = drawn.noise_at(problem, settings, params, vectors)
+                if density is not None:
+                    aside = drawn.noise_aside(problem, settings, params, vectors)
             one = _predicted(
-                problem, settings, params, vectors, eigenvalues, C, density, scheme,
+                problem, settings, params, vectors, eigenvalues, C, aside, density, scheme,
                 folder / "checkpoints" / path.name,
             )  # fmt: skip
             results.write_arrays(
@@ -113,7 +116,7 @@ def predict(
             )  # fmt: skip
         arrays = results.read_arrays(path)
         found: dict[str, Any] = {name: arrays[name] for name in Prediction._fields}
-        for name, kind in (("outside", float), ("iterations", int), ("refused", str)):
+        for name, kind in (("length_outside", float), ("iterations", int), ("refused", str)):
             found[name] = kind(found[name])
         made[scheme] = Prediction(**found)
         if made[scheme].refused:
@@ -137,33 +140,35 @@ def _predicted(
     params: Any,
     vectors: np.ndarray,
     eigenvalues: np.ndarray,
-    C: tuple[np.ndarray, float],
+    C: np.ndarray,
+    aside: jax.Array | None,
     density: SpectralDensity | None,
     scheme: str,
     checkpoint: Path,
 ) -> Prediction:
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     law, edge = conditions.noise_law(scheme), 2 * (1 + conditions.momentum)
-    along, beyond = C
     rated = conditions.learning_rate * eigenvalues
-    index = np.flatnonzero((rated > 0) & (rated < edge) & (along > 0))
-    noise = law.variance * along[index]
-    outside = (np.nan, np.nan)
-    if density is not None:
-        noiseless = problem.noiseless_curvature
-        outside = _spread_outside(conditions, law, density, eigenvalues, beyond, noiseless)
+    index = np.flatnonzero((rated > 0) & (rated < edge) & (C > 0))
+    noise = law.variance * C[index]
+    outside, length = (0.0, 0.0), np.nan
+    if density is not None and aside is not None:
+        outside = _spread_outside(
+            conditions, law, density, eigenvalues, problem.noiseless_curvature
+        )
+        length = outside[0] * np.sqrt(np.mean(np.sum(np.square(aside), axis=1)))
     if not index.size:
-        return _refusal(index, noise, outside[0], "no direction has curvature and noise")
+        return _refusal(index, noise, length, "no direction has curvature and noise")
     flat, restore = ravel_pytree(params)
     drawing = drawn.Drawing(
         problem, settings.microbatch, flat, restore, jnp.asarray(vectors[index]),
-        eigenvalues[index], noise, drawn.spread_out(index.size), law.variance,
-        float(np.nan_to_num(outside[0])), jax.random.key(settings.seed),
+        eigenvalues[index], noise, drawn.spread_out(index.size), law.variance, aside, outside,
+        jax.random.key(settings.seed),
     )  # fmt: skip
     try:
-        return _solved(drawing, conditions, scheme, outside, index, checkpoint)
+        return _solved(drawing, conditions, scheme, length, index, checkpoint)
     except (ArithmeticError, ValueError) as error:
-        return _refusal(index, noise, outside[0], str(error))
+        return _refusal(index, noise, length, str(error))
 
 
 def _spread_outside(
@@ -171,25 +176,23 @@ def _spread_outside(
     law: theory.Noise,
     density: SpectralDensity,
     eigenvalues: np.ndarray,
-    beyond: float,
     noiseless: float,
 ) -> tuple[float, float]:
-    """Deviation along a dimension outside, over the period and within an epoch.
+    """Deviation per unit noise of an example outside, over the period and within an epoch.
 
-    Noise ∝ |λ − noiseless| over the rest of the density.
+    Of noise ∝ |λ − noiseless| over the rest of the density.
     """
     rest = density.nodes < eigenvalues.min()
     if not rest.any():
         return 0.0, 0.0
-    nodes, weights = density.nodes[rest], density.weights[rest]
-    noise = np.abs(nodes - noiseless) * law.variance
-    noise *= beyond * weights.sum() / (weights @ np.abs(nodes - noiseless))
+    nodes, noise = density.nodes[rest], density.weights[rest]
+    noise = noise * np.abs(nodes - noiseless)
     seen = theory.visited_weights(
         nodes, conditions.learning_rate, conditions.momentum, law,
         conditions.epochs * conditions.steps_per_epoch,
     ).variance  # fmt: skip
     both = np.array([seen, _within_epoch(conditions, law, nodes)])
-    period, epoch = np.sqrt(both @ (weights * noise) / weights.sum())
+    period, epoch = np.sqrt(law.variance * both @ noise / noise.sum())
     return float(period), float(epoch)
 
 
@@ -206,13 +209,13 @@ def _solved(
     drawing: drawn.Drawing,
     conditions: Conditions,
     scheme: str,
-    outside: tuple[float, float],
+    length: float,
     index: np.ndarray,
     checkpoint: Path,
 ) -> Prediction:
     """The fixed point, what of the noise does not cancel there, and what the window shows."""
     made_of = {
-        "eigenvalues": drawing.eigenvalues, "noise": drawing.noise, "outside": outside,
+        "eigenvalues": drawing.eigenvalues, "noise": drawing.noise, "outside": drawing.outside,
         "epochs": conditions.epochs,
     }  # fmt: skip
     law, cancels = conditions.noise_law(scheme), scheme == "without_replacement"
@@ -232,14 +235,10 @@ def _solved(
         shares, own_step = np.zeros((0, 1)), np.ones(index.size)
         if cancels:
             spread = found.noise * _within_epoch(conditions, law, found.curvature)
-            shares = drawn.changing_shares(
-                drawing, found.mean, spread, float(np.nan_to_num(outside[1])), kept
-            )
+            shares = drawn.changing_shares(drawing, found.mean, spread, kept)
             own_step = _own_step(drawing, conditions, found.mean, kept)
     changing, found = shares.mean(axis=1), found._replace(noise=found.noise * own_step)
-    return _shown(
-        conditions, scheme, drawing, found, last[0], changing, own_step, outside[0], index
-    )
+    return _shown(conditions, scheme, drawing, found, last[0], changing, own_step, length, index)
 
 
 def _own_step(
@@ -247,12 +246,12 @@ def _own_step(
 ) -> np.ndarray:
     beta = conditions.momentum
     full_step = conditions.learning_rate / ((1 - beta) * conditions.batch_size)
-    share = renormalisation.own_step_share(conditions.steps_per_epoch, beta)
+    share = theory.own_step_share(conditions.steps_per_epoch, beta)
     return drawn.own_step_noise(drawing, mean, full_step, share, kept)
 
 
 def _shown(
-    conditions, scheme, drawing, found, pairs, changing, own_step, outside, index
+    conditions, scheme, drawing, found, pairs, changing, own_step, length, index
 ) -> Prediction:
     """What the window shows at the averaged curvature and noise, as far as that cancels."""
     steps = conditions.epochs * conditions.steps_per_epoch
@@ -266,13 +265,13 @@ def _shown(
     return Prediction(
         index, drawing.noise, found.curvature, found.noise, found.noise * seen.weight,
         found.noise * seen.velocity, seen.correlation_time, band, drawing.measured,
-        pairs[:, 0], pairs[:, 1], changing, own_step, outside, found.iterations, "",
+        pairs[:, 0], pairs[:, 1], changing, own_step, length, found.iterations, "",
     )  # fmt: skip
 
 
-def _refusal(index: np.ndarray, noise: np.ndarray, outside: float, why: str) -> Prediction:
+def _refusal(index: np.ndarray, noise: np.ndarray, length: float, why: str) -> Prediction:
     nothing, two = np.zeros(0), np.zeros((0, 2))
     return Prediction(
         index, noise, nothing, nothing, nothing, nothing, nothing, two, np.zeros(0, int),
-        two.T, two.T, nothing, nothing, outside, 0, why,
+        two.T, two.T, nothing, nothing, length, 0, why,
     )  # fmt: skip
