@@ -127,6 +127,31 @@ def test_a_fixed_point_reproduces_itself_and_none_is_refused():
             theory.visited_averages(one, 1, ETA, BETA, LAWS["white"], T, max_iterations=20)
 
 
+def test_averages_that_are_rough_settle_as_far_as_they_can():
+    """A hundred directions that push each other, each told with 3 % of error at every new place."""
+    k, rng = 100, np.random.default_rng(0)
+    lam = np.geomspace(1, 0.05, k)
+
+    def averages(rough):
+        def at(mean, variance):
+            shared = 1 + variance.sum() / 3
+            jitter = np.exp(rough * rng.standard_normal(k))
+            return theory.Averages(0 * lam, lam * shared * jitter, 0.1 * lam)
+
+        return at
+
+    law = ETA, BETA, LAWS["white"], T
+    smooth = theory.visited_averages(averages(0.0), k, *law, tolerance=1e-6)
+    assert np.all(smooth.curvature > 1.2 * lam)
+    for _ in range(5):
+        found = theory.visited_averages(averages(0.03), k, *law, tolerance=0.05, max_iterations=15)
+        off = np.log(found.curvature / smooth.curvature)
+        assert found.change < 0.05
+        assert abs(off.mean()) < 0.05
+        # Of one direction its own error, and what is left to the fixed point.
+        assert np.sqrt(np.mean(off**2)) < np.hypot(0.05, 1.5 * 0.03)
+
+
 # --- the stage ------------------------------------------------------------------------------
 
 D, N, S = 6, 60, 6

@@ -22,8 +22,8 @@ class VisitedAverages(NamedTuple):
         variance: of it, over noise and time.
         curvature: λ_i^eff.
         noise: C_i^eff.
-        change: what is left to the fixed point, r.m.s. of the relative difference of curvature and
-            noise.
+        change: what is left to the fixed point of the relative curvature and noise, r.m.s. of
+            their means over the directions; the r.m.s. last step of single ones where that is more.
         iterations: made.
     """
 
@@ -79,7 +79,7 @@ def visited_averages(
         variance = variance + share * (aim - variance)
         before, found = found, averages(mean, variance)
         _check(found, learning_rate, momentum)
-        change = _difference(found, before) / share
+        change = _difference(found, before, share)
         if change < tolerance:
             return VisitedAverages(
                 mean, variance, np.asarray(found.curvature), np.asarray(found.noise), change,
@@ -92,10 +92,15 @@ def visited_averages(
     )
 
 
-def _difference(found: Averages, before: Averages) -> float:
-    """r.m.s. over directions and over curvature and noise."""
+def _difference(found: Averages, before: Averages, share: float) -> float:
+    """What is left to the fixed point after a step of this share of the way.
+
+    Along a single direction kinks make the averages rough: they change by as much after a short
+    step as after a long one, so that its share tells nothing of what is left.
+    """
     changes = np.log([found.curvature / before.curvature, found.noise / before.noise])
-    return float(np.sqrt(np.mean(changes**2)))
+    left = changes.mean(axis=1) / share
+    return float(max(np.sqrt(np.mean(changes**2)), np.sqrt(np.mean(left**2))))
 
 
 def _check(found: Averages, eta: float, beta: float) -> None:
