@@ -290,19 +290,19 @@ def test_antithetic_pairs_leave_no_odd_term(network):
 def test_noise_draws_have_the_covariance_of_single_gradients():
     """Of five examples, where N − 1 is not N, with a penalty, whose gradient is no noise."""
     gradients = np.random.default_rng(2).normal(size=(5, D)) * np.geomspace(3, 0.5, D)
-    n = 20_000
 
     def gradient_of(weights):
         assert np.all(weights > 0)
-        return jnp.asarray(weights @ gradients / weights.sum() + 7.0)
+        return weights @ gradients / weights.sum() + 7.0
 
-    with jax.enable_x64(True):
-        g = np.asarray(renormalisation.noise_draws(jax.random.key(6), gradient_of, 5, n))
+    keys = jax.random.split(jax.random.key(6), 50)
+    g = np.concatenate([renormalisation.noise_draws(key, gradient_of, 5, 50) for key in keys])
+    n = len(g)
     expected = np.cov(gradients.T)
     spread = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / n)
     assert np.all(np.abs(g.T @ g / n - expected) < 4.5 * spread)
     assert np.all(np.abs(g.mean(axis=0)) < 4.5 * np.sqrt(np.diag(expected) / n))
-    assert np.all(3 * spread < 0.2 * np.diag(expected).max())
+    assert 4.5 * np.diag(spread).max() < 0.2 * np.diag(expected).max()
 
 
 def test_draws_have_the_stated_covariance():
