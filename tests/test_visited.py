@@ -322,10 +322,14 @@ def test_the_weights_spread_outside_the_directions_as_their_noise_does(monkeypat
     aside = drawn.noise_aside(one, SETTINGS, params, rows)
     flat, restore = ravel_pytree(params)
     drawing = drawn.Drawing(
-        one, N, flat, restore, rows, values, C, np.arange(4), 1.0, aside, (3.0, 0.2),
+        one, N, flat, restore, rows, values, C, np.arange(4), 1.0, aside, (3.0, 1.5),
         jax.random.key(0),
     )  # fmt: skip
-    averages, last = drawn.make_averages(drawing, lambda compute, units=0: np.asarray(compute()))
+
+    def kept(compute, units=0):
+        return np.asarray(compute())
+
+    averages, last = drawn.make_averages(drawing, kept)
     spread = np.array([1e-3, 2e-3, 2e-3, 4e-3])
     found = averages(np.zeros(4), spread)
     x, y = (np.asarray(part, np.float64) for part in one.train)
@@ -343,6 +347,10 @@ def test_the_weights_spread_outside_the_directions_as_their_noise_does(monkeypat
     error = C * last[0][:, 1].std(axis=0, ddof=1) / np.sqrt(100)
     assert np.all(np.abs(found.noise - expected(3.0)) < Z * error)
     assert np.all(expected(3.0) - expected(0) > 5 * error)
+    shares = drawn.changing_shares(drawing, np.zeros(4), spread, kept)
+    error = shares.std(axis=0, ddof=1) / np.sqrt(100)
+    assert np.all(np.abs(shares.mean(axis=0) - (1 - still / expected(1.5))) < Z * error)
+    assert np.all(still / expected(1.5) - still / expected(3.0) > 5 * error)
 
 
 def test_a_stopped_prediction_goes_on_within_its_draws_to_the_same_bits(tmp_path, monkeypatch):
