@@ -383,28 +383,28 @@ def test_the_density_is_that_of_the_hessian(finished, trained):
 def test_a_stopped_density_goes_on_within_its_solves_to_the_same_bits(
     finished, tmp_path, monkeypatch
 ):
-    """Stopped after each of its ten products, it takes none of them twice."""
+    """Stopped after each of its five products of both vectors, it takes none of them twice."""
     folder = shutil.copytree(finished, tmp_path / "run")
-    taken, asked, original = [], itertools.count(1), density.lanczos.extend
+    taken, asked, original = [], itertools.count(1), density.lanczos.extend_together
 
     @contextlib.contextmanager
     def postponed():
-        yield lambda: next(asked) <= 10
+        yield lambda: next(asked) <= 5
 
     def counted(*arguments, **options):
-        taken.append(1)
+        taken.append(len(arguments[1]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(density.lanczos, "extend", counted)
+    monkeypatch.setattr(density.lanczos, "extend_together", counted)
     monkeypatch.setattr(density.interruption, "postponed", postponed)
     before = np.load(folder / "density.npz")
     (folder / "density.npz").unlink()
-    for _ in range(10):
+    for _ in range(5):
         with pytest.raises(KeyboardInterrupt):
             run(folder, stages=("density",))
     assert len(list((folder / "checkpoints").glob("density_*"))) == 4
     run(folder, stages=("density",))
-    assert len(taken) == 10
+    assert taken == 5 * [2]
     assert not list((folder / "checkpoints").glob("density_*"))
     after = np.load(folder / "density.npz")
     for name, array in before.items():

@@ -6,7 +6,12 @@ for those who own the loop. The solver knows no network and writes no files.
 
 from antisgd.lanczos.basis import segments
 from antisgd.lanczos.certificate import Certificate
-from antisgd.lanczos.density import SpectralDensity, quadrature_rule, spectral_density
+from antisgd.lanczos.density import (
+    SpectralDensity,
+    extend_together,
+    quadrature_rule,
+    spectral_density,
+)
 from antisgd.lanczos.iteration import extend, init, restart
 from antisgd.lanczos.memory import MemoryPlan, memory_plan
 from antisgd.lanczos.products import linear_operator, lowered
@@ -22,6 +27,7 @@ __all__ = [
     "SpectralDensity",
     "State",
     "extend",
+    "extend_together",
     "init",
     "leading_eigenpairs",
     "linear_operator",

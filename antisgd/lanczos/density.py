@@ -1,18 +1,22 @@
 """The density of all eigenvalues by stochastic Lanczos quadrature, a cheap look at a spectrum."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from antisgd import display, inputs
+from antisgd.lanczos import basis as storage
 from antisgd.lanczos.iteration import advance, init
-from antisgd.lanczos.products import Matvec, blocks
+from antisgd.lanczos.products import Matvec, Product, blocks
 from antisgd.lanczos.projection import State, multiplied, ritz
 
-__all__ = ["SpectralDensity", "quadrature_rule", "spectral_density"]
+__all__ = ["SpectralDensity", "extend_together", "quadrature_rule", "spectral_density"]
 
 
 class SpectralDensity(NamedTuple):
@@ -50,8 +54,9 @@ def spectral_density(
 
     For a random unit vector v the measure Σ_j (v'u_j)² δ(λ - λ_j) is Σ_j δ(λ - λ_j) / d in the
     mean; Lanczos from v gives its Gauss rule: exact for polynomials below degree 2 · num_steps.
-    Takes num_probes · num_steps products; `dimension · density.mean(lambda x: x > c)` estimates
-    how many eigenvalues lie above c, which tells what k costs before it is paid for.
+    Takes num_probes · num_steps products, of all probes at a time, and holds as many vectors;
+    `dimension · density.mean(lambda x: x > c)` estimates how many eigenvalues lie above c, which
+    tells what k costs before it is paid for.
 
     Args:
         matvec, dimension, product: as for `leading_eigenpairs`.
@@ -67,21 +72,48 @@ def spectral_density(
     num_probes = inputs.count("num_probes", num_probes)
     num_steps = min(inputs.count("num_steps", num_steps), dimension)
     key = inputs.random_key(key)
-    rules = []
-    for probe_key in jax.random.split(key, num_probes):
-        state = init(matvec, dimension, key=probe_key, block_size=1, dtype=dtype, mesh=mesh)
-        while multiplied(state) < num_steps:
-            state = advance(multiply, state)
-        rules.append(quadrature_rule(state))
-    nodes, weights = (np.stack(part) for part in zip(*rules, strict=True))
+    states = [
+        init(matvec, dimension, key=one, block_size=1, dtype=dtype, mesh=mesh)
+        for one in jax.random.split(key, num_probes)
+    ]
+    for _ in range(num_steps):
+        states = _advanced(multiply, states)
+    nodes, weights = (np.stack(part) for part in zip(*map(quadrature_rule, states), strict=True))
     return SpectralDensity(nodes, weights)
+
+
+def extend_together(
+    matvec: Matvec | None, states: Sequence[State], *, product: Any = None
+) -> list[State]:
+    """`extend` for solves of the same operator that do not know of one another, in one product.
+
+    Args:
+        matvec, product: as for `extend`.
+        states: of equal block sizes. Their basis buffers are used up.
+    """
+    return _advanced(blocks(matvec, product, int(states[0].dimension))[0], states)
+
+
+def _advanced(product: Product, states: Sequence[State]) -> list[State]:
+    waiting = [
+        storage.read(storage.usable(one.basis), multiplied(one), multiplied(one) + one.block_size)
+        for one in states
+    ]
+    images = jnp.split(product(jnp.concatenate(waiting)), len(states))
+    return [advance(partial(_known, image), one) for one, image in zip(states, images, strict=True)]
+
+
+def _known(image: Array, block: Array) -> Array:
+    """What the block was multiplied to, together with those of the others."""
+    del block
+    return image
 
 
 def quadrature_rule(state: State) -> tuple[np.ndarray, np.ndarray]:
     """Gauss rule of the spectral measure of a solve's first vector.
 
-    For those who own the loop: `init` with block_size=1, as many times `extend` as the rule shall
-    have nodes, no restart.
+    For those who own the loop: `init` with block_size=1, as many times `extend` or
+    `extend_together` as the rule shall have nodes, no restart.
 
     Returns:
         `(nodes, weights)`, float64 [n], largest node first; weights add up to 1.

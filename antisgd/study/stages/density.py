@@ -36,44 +36,59 @@ def density(
     path = folder / "density.npz"
     if not results.exists(path):
         operator = streaming.products(problem.loss, params, problem.train, settings.microbatch)
-        steps = min(NODES, problem.dimension)
-        bar = display.progress_bar("density", "product", PROBES * steps, shown=devices.first())
-        solves = [Checkpoint(folder / "checkpoints", f"density_{i}_") for i in range(PROBES)]
-        keys = jax.random.split(jax.random.key(settings.seed), PROBES)
+        checkpoints = [Checkpoint(folder / "checkpoints", f"density_{i}_") for i in range(PROBES)]
+        total = PROBES * min(NODES, problem.dimension)
+        bar = display.progress_bar("density", "product", total, shown=devices.first())
         with interruption.postponed() as asked, closing(bar):
-            rules = [
-                _rule(operator, problem.dimension, key, steps, solve, asked, bar)
-                for key, solve in zip(keys, solves, strict=True)
-            ]
-        nodes, weights = (np.stack(part) for part in zip(*rules, strict=True))
-        results.write_arrays(path, nodes=nodes, weights=weights)
-        for solve in solves:
-            solve.remove()
+            states = _begun(operator, problem.dimension, settings.seed, checkpoints)
+            states = _finished(operator, states, checkpoints, asked, bar)
+        nodes, weights = zip(*map(lanczos.quadrature_rule, states), strict=True)
+        results.write_arrays(path, nodes=np.stack(nodes), weights=np.stack(weights))
+        for checkpoint in checkpoints:
+            checkpoint.remove()
     return lanczos.SpectralDensity(**results.read_arrays(path))
 
 
-def _rule(
+def _begun(
+    operator: dict[str, Any], dimension: int, seed: int, checkpoints: list[Checkpoint]
+) -> list[lanczos.State]:
+    """The solves of all random vectors, each as far as it lies on disk."""
+    keys = jax.random.split(jax.random.key(seed), len(checkpoints))
+    given: dict[str, Any] = {"block_size": 1, "mesh": devices.mesh()}
+    held = [checkpoint.read(dimension) for checkpoint in checkpoints]
+    return [
+        lanczos.init(operator.get("matvec"), dimension, key=key, **given) if one is None else one
+        for key, one in zip(keys, held, strict=True)
+    ]
+
+
+def _finished(
     operator: dict[str, Any],
-    dimension: int,
-    key: jax.Array,
-    steps: int,
-    checkpoint: Checkpoint,
+    states: list[lanczos.State],
+    checkpoints: list[Checkpoint],
     asked: Callable[[], bool],
     bar: Any,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of one random vector, of its solve as far as it lies on disk."""
-    matvec, saved = operator.get("matvec"), time.monotonic()
-    state = checkpoint.read(dimension)
-    if state is None:
-        state = lanczos.init(matvec, dimension, key=key, block_size=1, mesh=devices.mesh())
-    bar.update(state.products)
-    while state.products < steps:
-        state = lanczos.extend(matvec, state, product=operator.get("product"))
-        bar.update()
-        stop, last = asked(), state.products == steps
-        if stop or last or devices.anywhere(time.monotonic() - saved > CHECKPOINT_SECONDS):
-            checkpoint.write(state)
+) -> list[lanczos.State]:
+    saved = time.monotonic()
+    while sum(int(one.products) for one in states) < bar.total:
+        states = _moved(operator, states)
+        bar.update(sum(int(one.products) for one in states) - bar.n)
+        stop = asked()
+        if stop or devices.anywhere(time.monotonic() - saved > CHECKPOINT_SECONDS):
+            for checkpoint, state in zip(checkpoints, states, strict=True):
+                checkpoint.write(state)
             saved = time.monotonic()
         if stop:
             raise KeyboardInterrupt
-    return lanczos.quadrature_rule(state)
+    return states
+
+
+def _moved(operator: dict[str, Any], states: list[lanczos.State]) -> list[lanczos.State]:
+    """All a step further; after a kill between two writes those that were left behind."""
+    least = min(one.products for one in states)
+    now = [i for i, one in enumerate(states) if one.products == least]
+    further = lanczos.extend_together(
+        operator.get("matvec"), [states[i] for i in now], product=operator.get("product")
+    )
+    found = dict(zip(now, further, strict=True))
+    return [found.get(i, one) for i, one in enumerate(states)]
