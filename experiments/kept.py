@@ -51,8 +51,8 @@ TEN = (
 )
 # The runs whose main rows the page of results shows, in its order.
 SHOWN = (
-    "lenet_cpu_300", "lenet_whole", "lenet_kinks", "lenet_smooth", "lenet_flat", "first_layer_cpu",
-    "hyperparameters_cpu", "resnet20_cpu", "lenet_seeds", "choices_cpu",
+    "lenet_cpu_300", "lenet_cpu", "lenet_whole", "lenet_kinks", "lenet_smooth", "lenet_flat",
+    "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu", "lenet_seeds", "choices_cpu",
 )  # fmt: skip
 # What rows and figures of further networks end with.
 FURTHER = r"_seed\d+$"
@@ -68,6 +68,10 @@ HEADLINES = (
     "correlation_time_within_band_window_without_replacement",
     "correlation_time_within_band_window_with_replacement",
     "loss_fluctuation_reduction",
+    "loss_fluctuation_reduction_300",
+    "loss_fluctuation_reduction_5000",
+    "loss_fluctuation_reduction_all",
+    "density_above_crossover",
     "regime_ratio",
     "trace_ratio_measured",
     "tau_over_theory_1_epochs_without_replacement",
@@ -111,6 +115,10 @@ HEADLINES = (
             "tau_over_harmonic",
             "weight_over_prediction",
             "noise_over_prediction",
+            "noise_over_path",
+            "tau_over_theory_at_start",
+            "tau_over_theory_at_path",
+            "tau_over_theory_at_secant",
             "tau_over_theory_at_start_above",
             "tau_over_theory_at_path_above",
             "tau_over_theory_at_secant_above",
