@@ -89,7 +89,9 @@ def noise_aside(
 
     key = jax.random.fold_in(jax.random.key(settings.seed), 2)
     g = renormalisation.noise_draws(key, gradient_of, problem.num_examples, 3 * PAIRS)
-    return g - trajectory.project(jnp.asarray(vectors), g) @ jnp.asarray(vectors)
+    rows = jnp.asarray(vectors)
+    inside = trajectory.project(rows, g)
+    return g - jnp.matmul(inside, rows, precision=jax.lax.Precision.HIGHEST)
 
 
 def _gradients(
