@@ -178,12 +178,20 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     found = PathCurvature(
         np.array([0, 2, 3, 4]), curvature, np.array([10.0, 20.0, np.nan, 1.0]), secant,
         np.array([5.5, 15.0, 4.0, 1.0]), np.array([[1.0, 2.0, 4.0, 1.0], [3.0, 2.0, 4.0, 1.0]]),
+        np.array([0.5, 4.0, 1.0, 0.25, np.nan]),
     )  # fmt: skip
-    times = SimpleNamespace(correlation_time=np.array([11.0, 7.0, 30.0, 9.0]))
-    window = SimpleNamespace(correlation_time=np.array([22.0, 7.0, 15.0, 9.0]))
-    noise = np.array([2.4, 9.0, 2.6, 4.0])
-    one = SimpleNamespace(measured=times, window=window, noise=noise)
-    eigenvalues = np.array([4.0, 2.0, 1.0, 0.5, -0.1])
+    noise, eigenvalues = np.array([2.4, 9.0, 2.6, 4.0]), np.array([4.0, 2.0, 1.0, 0.5, -0.1])
+    # Three quarters, a third, half and a fifth of theory at θ_K, where the steepest has none.
+    weight = np.array([0.5, 3.0, 0.5, 0.25]) * noise * [0.75, 1 / 3, 0.5, 0.2]
+    measured = SimpleNamespace(
+        correlation_time=np.array([11.0, 7.0, 30.0, 9.0]), weight=weight
+    )  # fmt: skip
+    window = SimpleNamespace(
+        correlation_time=np.array([22.0, 7.0, 15.0, 9.0]), weight=np.array([np.nan, 3, 0.5, 0.25])
+    )
+    one = SimpleNamespace(
+        measured=measured, window=window, noise=noise, fit_spans={"weight": (0.5, 2.0)}
+    )
     conditions = SimpleNamespace(has_theory=True, crossover=3.0)
     made = validity.rows(conditions, found, one, eigenvalues, "with_replacement")
     rows = {row["id"]: row for row in made}
@@ -200,6 +208,12 @@ def test_the_curvature_along_the_path_stands_over_that_of_the_same_directions():
     assert above["here"] == 1.5 and above["note"].endswith("theta_K alone 1")
     assert rows["secant_curvature_below_with_replacement"]["here"] == np.median([3.0, 1.5])
     assert rows["tau_over_theory_at_start_below_with_replacement"]["here"] == 2.0
+    assert rows["weight_over_theory_at_start_with_replacement"]["here"] == pytest.approx(1 / 3)
+    at_secants = rows["weight_over_theory_at_secant_with_replacement"]
+    assert at_secants["here"] == pytest.approx(np.median([0.25, 0.25, 0.2])) == 0.25
+    slope = np.polyfit(np.log([2, 1, 0.5]), np.log(noise[1:] * [4, 1, 0.25]), 1)[0]
+    exponent = rows["weight_exponent_theory_at_secant_with_replacement"]
+    assert exponent["here"] == pytest.approx(slope) and "4 directions" in exponent["note"]
 
 
 def test_accuracies_of_the_seeds_are_compared_scheme_by_scheme():

@@ -420,6 +420,14 @@ def test_the_curvature_along_the_path_is_taken_along_steep_and_flat_directions(k
         assert np.sum(chosen < 60) > 5 < np.sum(chosen >= 60)
 
 
+def test_secants_of_some_directions_stand_for_all_of_them():
+    """Their ratio to λ lies between in log λ; without positive curvature there is none."""
+    eigenvalues, chosen = np.array([4.0, 2.0, 1.0, -1.0]), np.array([0, 2, 3])
+    made = validity._interpolated(np.array([8.0, 1.0, 5.0]), chosen, eigenvalues)
+    np.testing.assert_allclose(made, [8, 2 * 1.5, 1, 0], rtol=1e-15)
+    assert not validity._interpolated(np.ones(1), np.zeros(1, int), -np.ones(2)).any()
+
+
 @pytest.mark.parametrize("epochs, places", [(1, [1]), (3, [1, 2, 3]), (20, [4, 8, 12, 16, 20])])
 def test_weights_are_kept_at_five_places_the_last_of_them_the_end(epochs, places):
     np.testing.assert_array_equal(period.kept_epochs(epochs), places)

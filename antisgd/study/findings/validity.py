@@ -5,8 +5,9 @@ By Hessian products, and by secants that count the kinks of the loss which no pr
 
 import numpy as np
 
+from antisgd import statistics
 from antisgd.study.conditions import Conditions
-from antisgd.study.findings.rows import Rows, median_row
+from antisgd.study.findings.rows import Rows, median_row, row
 from antisgd.study.stages.analysis import Analysis
 from antisgd.study.stages.validity import PathCurvature
 
@@ -51,7 +52,7 @@ def rows(
     for side, usable in sides.items():
         if usable.any():
             made += _secant_rows(found, one, eigenvalues, usable, side, scheme, figure)
-    return made
+    return made + _weight_rows(found, one, eigenvalues, scheme, figure)
 
 
 def _noise_rows(found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: str) -> Rows:
@@ -94,6 +95,43 @@ def _secant_rows(
         return [secant]
     inside = (np.cumsum(eigenvalues > 0) - 1)[found.directions[known]]
     return [secant, *_time_rows(one, inside, found, known, side, where, scheme, figure)]
+
+
+def _weight_rows(
+    found: PathCurvature, one: Analysis, eigenvalues: np.ndarray, scheme: str, figure: str
+) -> Rows:
+    """Weight variances of all directions of positive curvature, and their exponent by theory."""
+    positive = eigenvalues > 0
+    lam, at_secants = eigenvalues[positive], one.noise * found.secant_weight[positive]
+    known = np.isfinite(one.window.weight) & np.isfinite(at_secants)
+    if not known.any():
+        return []
+    measured, quantity = one.measured.weight[known], "weight variance over the finite-window theory"
+    start = median_row(
+        f"weight_over_theory_at_start_{scheme}", figure,
+        f"{quantity} at the curvature of theta_K, median",
+        measured / (one.noise * one.window.weight)[known],
+    )  # fmt: skip
+    secant = median_row(
+        f"weight_over_theory_at_secant_{scheme}", figure,
+        f"{quantity} at the curvature of secants, kinks counted, median",
+        measured / at_secants[known],
+    )  # fmt: skip
+    low, high = one.fit_spans["weight"]
+    fitted = known & (lam >= low) & (lam <= high)
+    words = (
+        f"secants of {len(found.directions)} directions, between them interpolated in log lambda"
+    )
+    secant["note"] = words
+    if fitted.sum() < 3:
+        return [start, secant]
+    exponent = row(
+        f"weight_exponent_theory_at_secant_{scheme}", figure,
+        "exponent of the weight variance, by the finite-window theory with the measured noise at "
+        "the curvature of secants, kinks counted",
+        statistics.fit_power_law(lam[fitted], at_secants[fitted]).exponent,
+    )  # fmt: skip
+    return [start, secant, exponent | {"note": words}]
 
 
 def _time_rows(

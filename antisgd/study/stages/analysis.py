@@ -11,7 +11,7 @@ from antisgd.study.conditions import Conditions
 from antisgd.study.stages.eigenpairs import Curvature
 from antisgd.study.stages.period import Recording
 
-__all__ = ["QUANTILES", "Analysis", "analyse", "marked", "read", "write"]
+__all__ = ["QUANTILES", "Analysis", "analyse", "marked", "read", "window_theory", "write"]
 
 # Of one direction's statistics about the theory: the ends of the 95 % band, between them the
 # middles of ten equal parts, which together stand for the whole distribution.
@@ -155,7 +155,7 @@ def analyse(
         noise=np.mean(np.square(noise, dtype=np.float64), axis=0),
         measured=measured,
         stationary=_stationary(eigenvalues, conditions, law),
-        window=_window(eigenvalues, *window),
+        window=window_theory(eigenvalues, *window),
         balance=balance,
         balance_error=balance_error,
         slope=slope,
@@ -199,10 +199,20 @@ def _stationary(
     return statistics.Fluctuations(weight, velocity, 2 * weight / velocity)
 
 
-def _window(
+def window_theory(
     curvature: np.ndarray, conditions: Conditions, law: theory.Noise, num_steps: int, drift: str
 ) -> statistics.Fluctuations:
-    """Theory of the window; it starts from the state that training left (App. G)."""
+    """Variances per unit noise variance and correlation time, nan where no theory holds, [k] each.
+
+    The window starts from the state that training left (App. G).
+
+    Args:
+        curvature: along the directions, [k].
+        conditions: of the period.
+        law: of its noise.
+        num_steps: of the window.
+        drift: as in `analyse`.
+    """
     usable = conditions.stable(curvature)
     found = np.full((3, curvature.size), np.nan)
     if usable.any():

@@ -17,10 +17,11 @@ from jax.flatten_util import ravel_pytree
 
 from antisgd import hessian, results, statistics, streaming
 from antisgd.study import interruption
-from antisgd.study.conditions import Conditions, conditions_of
+from antisgd.study.conditions import conditions_of
 from antisgd.study.problem import Problem
 from antisgd.study.settings import Settings
-from antisgd.study.stages.covariance import MOST_GRADIENTS
+from antisgd.study.stages.analysis import window_theory
+from antisgd.study.stages.drawn import noise_at
 from antisgd.study.stages.period import Recording, kept_epochs
 from antisgd.study.stages.slope import make_slope
 from antisgd.study.stages.value_checkpoint import Kept, ValueCheckpoint
@@ -47,6 +48,8 @@ class PathCurvature(NamedTuple):
         secant_time: the same as expected_time, at the mean of the secants.
         noise: variance along p of a batch's noise by the gradients of all examples at those places,
             [places, n].
+        secant_weight: weight variance of that theory per unit noise variance along all directions,
+            secant over λ being interpolated in log λ, [k]; nan where λ is not positive.
     """
 
     directions: np.ndarray
@@ -55,6 +58,7 @@ class PathCurvature(NamedTuple):
     secant: np.ndarray
     secant_time: np.ndarray
     noise: np.ndarray
+    secant_weight: np.ndarray
 
 
 def path_curvature(
@@ -114,15 +118,33 @@ def _expected(
     eigenvalues: np.ndarray,
     scheme: str,
 ) -> PathCurvature:
-    """What was found, and the correlation times that theory has at its means."""
+    """What was found, and what theory has at its means."""
     chosen, curvature, secant = held["index"], held["curvature"], held["secant"]
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
     steps = len(recorded.trajectory.velocities)
-    times = [
-        _expected_time(mean, conditions, scheme, steps)
-        for mean in (np.mean([eigenvalues[chosen], *curvature], axis=0), secant.mean(axis=0))
-    ]
-    return PathCurvature(chosen, curvature, times[0], secant, times[1], held["noise"])
+    path, kinked = np.mean([eigenvalues[chosen], *curvature], axis=0), secant.mean(axis=0)
+    along_all = _interpolated(kinked, chosen, eigenvalues)
+    law = conditions.noise_law(scheme)
+    at_path, at_secant, over_all = (
+        window_theory(mean, conditions, law, steps, "mean_velocity")
+        for mean in (path, kinked, along_all)
+    )
+    return PathCurvature(
+        chosen, curvature, at_path.correlation_time, secant, at_secant.correlation_time,
+        held["noise"], over_all.weight,
+    )  # fmt: skip
+
+
+def _interpolated(curvature: np.ndarray, chosen: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
+    """Of the chosen directions, at all: its ratio to λ in log λ, [k]; 0 where λ ≤ 0."""
+    positive = eigenvalues > 0
+    known = positive[chosen]
+    made = np.zeros(len(eigenvalues))
+    if known.any():
+        some, all_of_them = eigenvalues[chosen[known]], eigenvalues[positive]
+        ratio = np.interp(-np.log(all_of_them), -np.log(some), curvature[known] / some)
+        made[positive] = all_of_them * ratio
+    return made
 
 
 def _chosen(k: int) -> np.ndarray:
@@ -204,11 +226,7 @@ def _noise(
     conditions = conditions_of(problem.num_examples, settings, problem.optimizer)
 
     def at(weights: np.ndarray) -> np.ndarray:
-        found = streaming.example_gradients(
-            problem.loss, restore(jnp.asarray(weights, flat.dtype)), problem.train,
-            jnp.asarray(vectors), microbatch_size=min(settings.microbatch, MOST_GRADIENTS),
-        )  # fmt: skip
-        return np.asarray(found).var(axis=0, ddof=1, dtype=np.float64)
+        return noise_at(problem, settings, restore(jnp.asarray(weights, flat.dtype)), vectors)
 
     each = np.array([kept(partial(at, weights)) for weights in recorded.kept])
     return conditions.noise_law(scheme).variance * each
@@ -217,16 +235,3 @@ def _noise(
 @jax.jit
 def _rayleigh(matvec: Any, vector: jax.Array) -> jax.Array:
     return jnp.vdot(vector, matvec(vector), precision=jax.lax.Precision.HIGHEST)
-
-
-def _expected_time(
-    curvature: np.ndarray, conditions: Conditions, scheme: str, steps: int
-) -> np.ndarray:
-    usable = conditions.stable(curvature)
-    times = np.full(curvature.size, np.nan)
-    if usable.any():
-        times[usable] = conditions.window_variances(
-            curvature[usable], conditions.noise_law(scheme), steps,
-            start=conditions.starting_law, drift="mean_velocity",
-        ).correlation_time  # fmt: skip
-    return times
