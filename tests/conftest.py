@@ -29,15 +29,17 @@ def pytest_collection_modifyitems(items):
 def compiled_programs(tmp_path_factory):
     """One compilation cache for all processes of the tests, one of downloads for each.
 
-    What one has compiled the others load. A program that is just being written is read as a
-    damaged one, of which JAX warns, and compiled.
+    What one has compiled the others load, those of another run too where ANTISGD_CACHE_DIR names
+    the cache. A program that is just being written is read as a damaged one, of which JAX warns,
+    and compiled.
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    compiled = os.environ.get("ANTISGD_CACHE_DIR", str(shared / "compiled"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTISGD_CACHE_DIR", str(shared / "compiled"))
+        patch.setenv("ANTISGD_CACHE_DIR", compiled)
         patch.setenv("XDG_CACHE_HOME", str(base / "downloads"))
-        jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", compiled)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 
