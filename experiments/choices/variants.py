@@ -42,6 +42,11 @@ def over_255(pixels: np.ndarray) -> np.ndarray:
     return (pixels / 255).astype(np.float32)
 
 
+def centred(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in [−1, 1]."""
+    return (pixels / 127.5 - 1).astype(np.float32)
+
+
 def whole_set(pixels: np.ndarray) -> np.ndarray:
     """Mean 0 and variance 1 of every channel over all pictures instead of within each."""
     axes = (0, 1, 2)
@@ -70,6 +75,7 @@ def fan_in_over_glorot(shape: tuple[int, ...]) -> float:
 CHOICES = {
     "reference": Choice("as in Fig. 2"),
     "over_255": Choice("pixels / 255 only", pixels=over_255),
+    "centred": Choice("pixels between -1 and 1", pixels=centred),
     "whole_set": Choice("channels standardised over the data set", pixels=whole_set),
     "no_penalty": Choice("no penalty", penalty=0.0),
     "half_penalty": Choice("penalty c/2 Σw²", penalty=0.5),
