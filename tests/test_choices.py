@@ -154,6 +154,8 @@ def test_properties_of_pixels_and_kernels():
     made = variants.whole_picture(pixels)
     np.testing.assert_allclose(made.mean((1, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(made.var((1, 2, 3)), 1, rtol=1e-5)
+    ends = variants.centred(np.array([0, 51, 255], np.uint8))
+    np.testing.assert_allclose(ends, [-1, -0.6, 1], rtol=1e-6)
     assert not variants.whole_picture(np.full((1, 8, 8, 3), 7, np.uint8)).any()
     glorot, shapes = jax.nn.initializers.glorot_normal(), ((5, 5, 3, 6), (256, 120))
 
