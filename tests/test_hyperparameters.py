@@ -104,7 +104,8 @@ def test_errors_of_the_points_make_an_error_of_the_exponent():
     """Three settings, each of two seeds: repeated, fitted exponents scatter by what is stated."""
     factors, rng = np.array([1.0, 2.0, 4.0]), np.random.default_rng(3)
     ones = [scales.compare([network(1.0), network(1.1)], f * LIMIT, CROSS) for f in factors]
-    stated = scales._error_of_points(factors * LIMIT, ones, "limit")
+    measured = [one.measured.limit for one in ones]
+    stated = scales._error_of_points(factors * LIMIT, measured, ones, "limit")
     relative = np.std([1.0, 1.1], ddof=1) / 1.05 / np.sqrt(2)
     x, y = np.log(factors), np.log(factors) + relative * rng.normal(size=(4000, 3))
     fitted = np.polyfit(x, y.T, 1)[0]
@@ -119,7 +120,8 @@ def test_the_larger_of_scatter_and_own_errors_is_the_error_of_an_exponent():
         exact = one.measured._replace(limit=one.measured.limit * factor)
         ones.append(one._replace(measured=exact))
     (row,) = [r for r in scales.grid_rows({"S": ones}) if r["id"] == "tau_sgd_exponent_S"]
-    own = scales._error_of_points(np.array([1.0, 2.0, 4.0]) * LIMIT, ones, "limit")
+    measured = [one.measured.limit for one in ones]
+    own = scales._error_of_points(np.array([1.0, 2.0, 4.0]) * LIMIT, measured, ones, "limit")
     assert row["here"] == pytest.approx(1.0) and row["here_error"] == pytest.approx(own)
     assert own > 0.01
 
@@ -153,6 +155,8 @@ def test_grid_rows_find_the_power_of_eq_109():
     rows = {row["id"]: row for row in scales.grid_rows({"batch size": ones, "momentum": ones[:2]})}
     assert rows["tau_sgd_exponent_batch_size"]["here"] == pytest.approx(1.5)
     assert rows["tau_sgd_exponent_batch_size"]["note"].endswith("at the same eigenvalues: 1.2")
+    excess = rows["tau_sgd_over_window_exponent_batch_size"]
+    assert excess["here"] == pytest.approx(0.3) and excess["note"].startswith("that theory: 0; ")
     assert not {"tau_sgd_exponent_momentum", "lambda_cross_exponent_batch_size"} & set(rows)
     deviations = np.array([0, np.sqrt(2) - 1, 1])
     assert rows["tau_sgd_off_eq109"]["here"] == pytest.approx(np.sqrt(np.mean(deviations**2)))

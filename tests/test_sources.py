@@ -186,8 +186,13 @@ def test_ten_times_the_memory_that_is_allowed(tmp_path, monkeypatch):
         epoch(states, jax.random.split(jax.random.key(1), 1), 0, examples)
         return product(np.ones((2, width), np.float32))
 
-    # Programs and threads are there before it is measured.
+    def begun(rows):
+        raise KeyboardInterrupt
+
+    # Programs, that of so many rows' order among them, and threads are there before it is measured.
     all_of_it(sources.Source(4 * batch, watched.take))
+    with pytest.raises(KeyboardInterrupt):
+        epoch(states, jax.random.split(jax.random.key(1), 1), 1, sources.Source(rows, begun))
     before = anonymous()
     seen.clear()
     assert np.isfinite(all_of_it(watched)).all()

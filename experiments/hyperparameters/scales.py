@@ -193,55 +193,73 @@ def grid_rows(varied: Mapping[str, Sequence[Comparison]]) -> list[dict[str, Any]
 
 
 def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The power of Eq. 109 that is found, and the one that the finite-window theory leaves."""
     name, quantity, _ = QUANTITIES[field]
     expected = np.array([getattr(one.expected, field) for one in ones])
-    law, of_window = (
-        _law(expected, [_mean_of_known(getattr(scales, field)) for scales in each])
-        for each in ([one.measured for one in ones], [one.window for one in ones])
-    )
-    if not law:
-        return []
-    words = f"exponent of {quantity}, against Eq. 109 as the {parameter} varies"
-    identifier = f"{name}_exponent_{parameter.replace(' ', '_')}"
-    own = _error_of_points(expected, ones, field)
-    error = np.nanmax([law.exponent_error, own])
-    note = (
-        f"Eq. 109: 1; the larger of the points' scatter about a line, {law.exponent_error:.2g}, "
-        f"and what their own errors make, {own:.2g}"
-    )
+    of_window = _law(expected, [getattr(one.window, field) for one in ones])
+    note = "Eq. 109: 1; %s"
     if of_window:
         note += f"; the finite-window theory at the same eigenvalues: {of_window.exponent:.3g}"
-    return [
-        row(identifier, "Fig. 10", words, law.exponent, error, n=law.num_points, note=note)
-    ]  # fmt: skip
+    found = {
+        name: (quantity, [getattr(one.measured, field) for one in ones], note),
+        f"{name}_over_window": (
+            f"{quantity}, over that of the finite-window theory",
+            [_over_window(one, field) for one in ones],
+            "that theory: 0; %s",
+        ),
+    }
+    rows = []
+    for identifier, (words, values, note) in found.items():
+        law = _law(expected, values)
+        if not law:
+            continue
+        own = _error_of_points(expected, values, ones, field)
+        sources = (
+            f"the larger of the points' scatter about a line, {law.exponent_error:.2g}, and what "
+            f"their own errors make, {own:.2g}"
+        )
+        rows.append(
+            row(
+                f"{identifier}_exponent_{parameter.replace(' ', '_')}", "Fig. 10",
+                f"exponent of {words}, against Eq. 109 as the {parameter} varies",
+                law.exponent, np.nanmax([law.exponent_error, own]), n=law.num_points,
+                note=note % sources,
+            )
+        )  # fmt: skip
+    return rows
 
 
-def _error_of_points(expected: np.ndarray, ones: Sequence[Comparison], field: str) -> float:
+def _error_of_points(
+    expected: np.ndarray, values: Sequence[np.ndarray], ones: Sequence[Comparison], field: str
+) -> float:
     """Standard error of a fitted exponent that follows from those of its points; nan if unknown.
 
     b = Σ (x_i − x̄) y_i/Σ (x_i − x̄)² with x and y the logarithms, y_i of the relative error s_i.
     """
-    relative = np.array([_relative_error(one, field) for one in ones])
-    known = np.isfinite([_mean_of_known(getattr(one.measured, field)) for one in ones])
+    relative = np.array(
+        [_relative_error(*point, field) for point in zip(values, ones, strict=True)]
+    )
+    known = np.isfinite([_mean_of_known(one) for one in values])
     x = np.log(expected[known]) - np.log(expected[known]).mean()
     return float(np.sqrt(np.sum((x * relative[known]) ** 2)) / np.sum(x**2))
 
 
-def _relative_error(one: Comparison, field: str) -> float:
+def _relative_error(values: np.ndarray, one: Comparison, field: str) -> float:
     """Of a setting's mean: over its seeds, or over the directions where there is one network."""
-    values, errors = getattr(one.measured, field), getattr(one.error, field)
     known = np.isfinite(values)
     if known.sum() > 1:
         return values[known].std(ddof=1) / values[known].mean() / np.sqrt(known.sum())
-    return float((errors / values)[known][0]) if known.any() else np.nan
+    relative = getattr(one.error, field) / getattr(one.measured, field)
+    return float(relative[known][0]) if known.any() else np.nan
 
 
-def _law(expected: np.ndarray, values: Sequence[float]) -> statistics.PowerLaw | None:
+def _law(expected: np.ndarray, values: Sequence[np.ndarray]) -> statistics.PowerLaw | None:
     """None where fewer than three settings give a value or Eq. 109 does not tell them apart."""
-    known = np.isfinite(values)
+    means = np.array([_mean_of_known(one) for one in values])
+    known = np.isfinite(means)
     if known.sum() < 3 or np.ptp(expected[known]) == 0:
         return None
-    return statistics.fit_power_law(expected[known], np.array(values)[known])
+    return statistics.fit_power_law(expected[known], means[known])
 
 
 def _mean_of_known(values: np.ndarray) -> float:
