@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from antisgd.plotting.marks import crosses, mark_x
@@ -55,6 +56,9 @@ def spectrum_panel(
     crosses(axis, values, np.ones_like(values), unconverged)
     axis.set(yscale="log", xlabel=EIGENVALUE, ylabel=f"eigenvalues per {np.diff(edges)[0]:.2g}")
     _mark_crossover(axis, values, cross)
+    # Nothing of the panel shows between the inset's labels.
+    axis.add_patch(Rectangle((0.41, 0.4), 0.59, 0.58, transform=axis.transAxes, color="white",
+                             zorder=3))  # fmt: skip
     inset = axis.inset_axes((0.52, 0.5, 0.48, 0.4))
     _, edges, _ = inset.hist(values[values <= np.median(values)], 25, color=BLUE)
     inset.set_title(f"smaller half, down to {values.min():.2g}", fontsize=6.5, pad=2)
