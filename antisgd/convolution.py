@@ -89,7 +89,7 @@ def maps_from_pictures(pictures: Array) -> Array:
 
 def pictures_from_maps(maps: Array) -> Array:
     """Brings maps [c, h, w, n] back into the layout of pictures [n, h, w, c]."""
-    return maps.transpose(3, 1, 2, 0)
+    return _from_maps.bind(maps)
 
 
 def _correlated(maps: Array, kernel: Array, stride: int, padding: Padding) -> Array:
@@ -139,15 +139,11 @@ def _maximum_jvp(primals, tangents):
 
 
 def _gather(maps, geometry):
-    for axis in (-2, -3):
-        maps = _shifts(maps, axis, geometry)
-    return maps
+    return _shifts(_shifts(maps, -2, geometry), -3, geometry)
 
 
 def _scatter(patches, geometry):
-    for axis in (-3, -2):
-        patches = _unshifts(patches, axis, geometry)
-    return patches
+    return _unshifts(_unshifts(patches, -3, geometry), -2, geometry)
 
 
 def _shifts(maps, axis, geometry):
@@ -201,11 +197,18 @@ def _transposed_in_a_loop(pictures):
     return jnp.moveaxis(turned, (0, -2), (-3, -4))
 
 
-def _linear_primitive(name: str, function: Any, shape: Any) -> Primitive:
+def _blocks_transposed_in_a_loop(maps):
+    # Of blocks of tangents a pool's four members would else each be transposed; one alone is small.
+    return _transposed(maps) if maps.ndim == 4 else _transposed_in_a_loop(maps)
+
+
+def _linear_primitive(name: str, function: Any, shape: Any, on_cpu: Any = None) -> Primitive:
     primitive = Primitive(name)
     primitive.def_impl(function)
     primitive.def_abstract_eval(lambda x, **geometry: x.update(shape=shape(x.shape, **geometry)))
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    for platform, chosen in ((None, function), ("cpu", on_cpu or function)):
+        lowering = mlir.lower_fun(chosen, multiple_results=False)
+        mlir.register_lowering(primitive, lowering, platform=platform)
 
     def batched(arguments, axes, **geometry):
         return primitive.bind(jnp.moveaxis(arguments[0], axes[0], 0), **geometry), 0
@@ -227,20 +230,19 @@ def _maps_shape(shape, geometry):
     return (*batch, rows // (geometry.window[0] * geometry.window[1]), *geometry.size, n)
 
 
-def _turned_shape(shape):
-    *batch, n, h, w, c = shape
-    return (*batch, c, h, w, n)
-
-
 _im2col = _linear_primitive("im2col", _gather, _patches_shape)
 _col2im = _linear_primitive("col2im", _scatter, _maps_shape)
-_to_maps = _linear_primitive("maps_from_pictures", _transposed, _turned_shape)
+_to_maps, _from_maps = (
+    _linear_primitive(name, _transposed, lambda s: (*s[:-4], s[-1], *s[-3:-1], s[-4]), on_cpu)
+    for name, on_cpu in (
+        ("maps_from_pictures", _transposed_in_a_loop),
+        ("pictures_from_maps", _blocks_transposed_in_a_loop),
+    )
+)
 ad.deflinear2(_im2col, lambda cotangent, _, geometry: [_col2im.bind(cotangent, geometry=geometry)])
 ad.deflinear2(_col2im, lambda cotangent, _, geometry: [_im2col.bind(cotangent, geometry=geometry)])
 ad.deflinear2(_to_maps, lambda cotangent, _: [_transposed(cotangent)])
-mlir.register_lowering(
-    _to_maps, mlir.lower_fun(_transposed_in_a_loop, multiple_results=False), platform="cpu"
-)
+ad.deflinear2(_from_maps, lambda cotangent, _: [_from_maps.bind(cotangent)])
 
 
 # The product and its two transposes: each contracts two of the matrices kf, kp, fp to the third.
@@ -258,8 +260,7 @@ def _contracted(left, right, terms, precision):
     return jnp.einsum(f"{first},{second}->{result}", left, right, precision=precision)
 
 
-def _contracted_shape(left, right, terms, precision):
-    del precision
+def _contracted_shape(left, right, terms, **_):
     sizes = dict(zip(terms[0], left.shape, strict=True))
     sizes.update(zip(terms[1], right.shape, strict=True))
     return left.update(shape=tuple(sizes[letter] for letter in terms[2]))
@@ -283,11 +284,10 @@ def _contracted_transpose(cotangent, place, factors, terms, precision):
     other = 1 - place
     pairs = [(terms[2], cotangent), (terms[other], factors[other])]
     # In this order the letters of the result are in the order in which they are wanted.
-    (first, left), (second, right) = sorted(pairs, key=lambda pair: _ORDER.index(pair[0][-2:]))
+    (first, left), (second, right) = sorted(pairs, key=lambda one: "kf kp fp".index(one[0][-2:]))
     return _contraction.bind(left, right, terms=(first, second, terms[place]), precision=precision)
 
 
-_ORDER = ("kf", "kp", "fp")
 _contraction = Primitive("contraction")
 _contraction.def_impl(_contracted)
 _contraction.def_abstract_eval(_contracted_shape)
