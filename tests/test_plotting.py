@@ -393,8 +393,12 @@ def test_fig_7_has_columns_for_regimes_and_shared_scales(drawn):
 
 def test_fig_5_counts_every_eigenvalue_and_says_where_the_crossover_is(drawn):
     (axis,) = drawn["fig05_many"].get_axes()
-    assert sum(bar.get_height() for bar in axis.patches) == 60
-    (inset,) = axis.child_axes
+    (bars,) = axis.containers
+    assert sum(bar.get_height() for bar in bars) == 60
+    (inset,), cover = axis.child_axes, axis.patches[-1]
+    drawn["fig05_many"].draw_without_rendering()
+    hidden, small = cover.get_window_extent(), inset.get_tightbbox()
+    assert hidden.x0 < small.x0 and hidden.y0 < small.y0 and cover.get_zorder() < inset.zorder
     assert sum(bar.get_height() for bar in inset.patches) == 30
     assert "0.01" in inset.get_title()
     assert "$\\lambda_\\mathrm{cross}$" in notes(axis)
