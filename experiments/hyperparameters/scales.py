@@ -197,35 +197,30 @@ def _exponent_rows(field: str, parameter: str, ones: Sequence[Comparison]) -> li
     name, quantity, _ = QUANTITIES[field]
     expected = np.array([getattr(one.expected, field) for one in ones])
     of_window = _law(expected, [getattr(one.window, field) for one in ones])
-    note = "Eq. 109: 1; %s"
-    if of_window:
-        note += f"; the finite-window theory at the same eigenvalues: {of_window.exponent:.3g}"
-    found = {
-        name: (quantity, [getattr(one.measured, field) for one in ones], note),
-        f"{name}_over_window": (
-            f"{quantity}, over that of the finite-window theory",
-            [_over_window(one, field) for one in ones],
-            "that theory: 0; %s",
-        ),
-    }
+    theory = "; the finite-window theory at the same eigenvalues: "
+    theory = f"{theory}{of_window.exponent:.3g}" if of_window else ""
+    over_window = f"{quantity}, over that of the finite-window theory"
+    measured = [getattr(one.measured, field) for one in ones]
+    ratios = [_over_window(one, field) for one in ones]
     rows = []
-    for identifier, (words, values, note) in found.items():
+    for identifier, words, values, known, more in (
+        (name, quantity, measured, "Eq. 109: 1", theory),
+        (f"{name}_over_window", over_window, ratios, "that theory: 0", ""),
+    ):
         law = _law(expected, values)
         if not law:
             continue
         own = _error_of_points(expected, values, ones, field)
-        sources = (
-            f"the larger of the points' scatter about a line, {law.exponent_error:.2g}, and what "
-            f"their own errors make, {own:.2g}"
+        note = (
+            f"{known}; the larger of the points' scatter about a line, {law.exponent_error:.2g}, "
+            f"and what their own errors make, {own:.2g}{more}"
         )
+        identifier = f"{identifier}_exponent_{parameter.replace(' ', '_')}"
+        words = f"exponent of {words}, against Eq. 109 as the {parameter} varies"
+        error = np.nanmax([law.exponent_error, own])
         rows.append(
-            row(
-                f"{identifier}_exponent_{parameter.replace(' ', '_')}", "Fig. 10",
-                f"exponent of {words}, against Eq. 109 as the {parameter} varies",
-                law.exponent, np.nanmax([law.exponent_error, own]), n=law.num_points,
-                note=note % sources,
-            )
-        )  # fmt: skip
+            row(identifier, "Fig. 10", words, law.exponent, error, n=law.num_points, note=note)
+        )
     return rows
 
 
