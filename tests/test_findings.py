@@ -7,7 +7,15 @@ import pytest
 
 from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
-from antisgd.study.findings import density, drift, schemes, training, validity, variances
+from antisgd.study.findings import (
+    density,
+    drift,
+    schemes,
+    stationarity,
+    training,
+    validity,
+    variances,
+)  # fmt: skip
 from antisgd.study.findings.rows import row as row_of
 from antisgd.study.findings.study import over
 from antisgd.study.stages.validity import PathCurvature
@@ -248,3 +256,21 @@ def test_numbers_of_several_networks_are_averaged_with_their_error_over_networks
     assert made["here_error"] == pytest.approx(values.std(ddof=1) / 3**0.5)
     assert "1, 2, 6" in made["note"]
     assert over(each[:1], "networks") == []
+
+
+def test_stationarity_without_the_directions_that_mostly_drift():
+    """Three directions of which one drifts: the mean over the two others, both halves."""
+    balance = np.array([[0.5, 0.02, 0.04], [0.3, 0.0, -0.02]])
+    one = SimpleNamespace(
+        balance=balance, balance_error=np.full((2, 3), 0.1), drift_share=np.array([0.51, 0.5, 0.1]),
+        slope=np.full(3, np.nan),
+    )  # fmt: skip
+    conditions = SimpleNamespace(momentum=0.9, learning_rate=0.1)
+    made = {row["id"]: row for row in stationarity.rows(conditions, one, "without_replacement")}
+    np.testing.assert_allclose(made["stationarity_without_replacement"]["here"], 0.14)
+    steady = made["stationarity_without_drift_without_replacement"]
+    np.testing.assert_allclose(steady["here"], 0.01)
+    assert steady["n"] == 2
+    one.drift_share = np.array([0.6, 0.7, 0.1])
+    made = {row["id"] for row in stationarity.rows(conditions, one, "without_replacement")}
+    assert "stationarity_without_drift_without_replacement" not in made

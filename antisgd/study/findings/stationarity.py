@@ -21,6 +21,11 @@ def rows(conditions: Conditions, one: Analysis, scheme: str) -> Rows:
         item, quantity = "beyond", "fluctuation relation, work over motion less one, mean"
         note = "0 if stationary, whatever the loss; mean over both halves, error over directions"
         made.append(mean_row(f"stationarity_{scheme}", item, quantity, residual, note=note))
+        # Drift that slows down leaves the relation, by more than what else there is.
+        steady = one.drift_share <= 0.5
+        if steady.sum() > 1:
+            id, words = f"stationarity_without_drift_{scheme}", ", of directions not mostly drift"
+            made.append(mean_row(id, item, quantity + words, residual[steady], note=note))
         far = np.abs(one.balance) > 2 * one.balance_error
         made.append(
             row(
