@@ -9,13 +9,13 @@ from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import (
     density,
-    drift,
+)
     schemes,
     stationarity,
     training,
     validity,
     variances,
-)  # fmt: skip
+)
 from antisgd.study.findings.rows import row as row_of
 from antisgd.study.findings.study import over
 from antisgd.study.stages.validity import PathCurvature
