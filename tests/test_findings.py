@@ -9,7 +9,7 @@ from antisgd import lanczos, statistics, theory
 from antisgd.study.conditions import Conditions, conditions_of
 from antisgd.study.findings import (
     density,
-)
+    drift,
     schemes,
     stationarity,
     training,
