@@ -38,9 +38,9 @@ PAGE = FOLDER / "README.md"
 RESULTS = ROOT / "docs" / "results.md"
 # Run and row of the numbers on the README's second screen.
 TEN = (
-    ("lenet_whole", "velocity_over_theory_without_replacement"),
-    ("lenet_whole", "velocity_exponent_without_replacement"),
-    ("lenet_whole", "cancelled_over_theory_without_replacement"),
+    ("lenet_whole", "velocity_over_theory_without_replacement_over_periods"),
+    ("lenet_whole", "epoch_sums_without_replacement_over_periods"),
+    ("lenet_whole", "cancelled_over_theory_without_replacement_over_periods"),
     ("lenet_cpu_300", "tau_over_theory_window_with_replacement"),
     ("lenet_cpu_300", "weight_exponent_without_replacement"),
     ("lenet_flat", "tau_over_theory_20_epochs_without_replacement_over_networks"),
@@ -99,6 +99,23 @@ HEADLINES = (
     "end_curvature_without_replacement_over_networks",
     "end_curvature_with_replacement_over_networks",
     "bend_share_without_replacement_over_networks",
+    *(
+        f"{name}_{scheme}_over_periods"
+        for name in (
+            "weight_exponent",
+            "weight_exponent_theory",
+            "velocity_exponent",
+            "velocity_exponent_theory",
+            "velocity_over_theory",
+            "tau_over_theory_window",
+            "epoch_sums",
+            "weight_over_replayed",
+            "replayed_over_theory",
+            "cancelled_over_theory",
+            "stationarity_without_drift",
+        )
+        for scheme in ("without_replacement", "with_replacement")
+    ),
     *(
         f"{name}_{scheme}"
         for name in (
