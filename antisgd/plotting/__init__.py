@@ -34,6 +34,7 @@ from antisgd.plotting.figures import (
 )
 from antisgd.plotting.hyperparameters import scale_panel, scales_figure, variances_by_setting
 from antisgd.plotting.panels import (
+    MOSTLY_DRIFT,
     accuracy_panel,
     autocorrelation_panel,
     correlation_time_panel,
@@ -55,6 +56,7 @@ from antisgd.plotting.spectra import (
 from antisgd.plotting.style import label_source
 
 __all__ = [
+    "MOSTLY_DRIFT",
     "AuditArrays",
     "Bins",
     "accuracy_comparison",

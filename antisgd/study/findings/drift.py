@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from antisgd import statistics
+from antisgd import plotting, statistics
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
@@ -36,7 +36,7 @@ def rows(
     loss = row(f"loss_change_{scheme}", "Fig. 8", quantity, losses[1] / losses[0] - 1)
     drifting = row(
         f"drifting_{scheme}", "Sec. 5.3", "share of directions mostly drift",
-        np.mean(one.drift_share > 0.5), n=k,
+        np.mean(one.drift_share > plotting.MOSTLY_DRIFT), n=k,
         note="the straight line makes over half of the raw variance",
     )  # fmt: skip
     made = [drifting, *shape_rows(recorded.trajectory.weights, scheme), loss]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from antisgd import plotting
 from antisgd.study.conditions import Conditions
 from antisgd.study.findings.rows import Rows, mean_row, median_row, row
 from antisgd.study.stages.analysis import Analysis
@@ -22,7 +23,7 @@ def rows(conditions: Conditions, one: Analysis, scheme: str) -> Rows:
         note = "0 if stationary, whatever the loss; mean over both halves, error over directions"
         made.append(mean_row(f"stationarity_{scheme}", item, quantity, residual, note=note))
         # Drift that slows down leaves the relation, by more than what else there is.
-        steady = one.drift_share <= 0.5
+        steady = one.drift_share <= plotting.MOSTLY_DRIFT
         if steady.sum() > 1:
             id, words = f"stationarity_without_drift_{scheme}", ", of directions not mostly drift"
             made.append(mean_row(id, item, quantity + words, residual[steady], note=note))
