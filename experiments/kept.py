@@ -52,7 +52,8 @@ TEN = (
 # The runs whose main rows the page of results shows, in its order.
 SHOWN = (
     "lenet_cpu_300", "lenet_cpu", "lenet_whole", "lenet_kinks", "lenet_smooth", "lenet_flat",
-    "first_layer_cpu", "hyperparameters_cpu", "resnet20_cpu", "lenet_seeds", "choices_cpu",
+    "first_layer_cpu", "hyperparameters_cpu", "hyperparameters_seeds", "resnet20_cpu",
+    "lenet_seeds", "choices_cpu",
 )  # fmt: skip
 # What rows and figures of further networks end with.
 FURTHER = r"_seed\d+$"
@@ -76,15 +77,13 @@ HEADLINES = (
     "trace_ratio_measured",
     "tau_over_theory_1_epochs_without_replacement",
     "tau_over_theory_5_epochs_without_replacement",
-    "tau_sgd_exponent_momentum",
-    "tau_sgd_exponent_batch_size",
-    "tau_sgd_off_eq109",
-    "tau_sgd_off_window",
-    "lambda_cross_exponent_learning_rate",
-    "lambda_cross_exponent_momentum",
-    "lambda_cross_exponent_batch_size",
-    "lambda_cross_off_eq109",
-    "lambda_cross_off_window",
+    *(f"{scale}_off_{law}" for scale in ("tau_sgd", "lambda_cross") for law in ("eq109", "window")),
+    *(
+        f"{scale}{over}_exponent_{varied}"
+        for scale in ("tau_sgd", "lambda_cross")
+        for over in ("", "_over_window")
+        for varied in ("learning_rate", "momentum", "batch_size")
+    ),
     "plateau",
     "plateau_over_networks",
     *(
