@@ -3,6 +3,7 @@
     python -m experiments.resnet20                                              the paper's size
     python -m experiments.resnet20 --flagfile=experiments/presets/resnet20_cpu.flags    2 cores
     python -m experiments.resnet20 --flagfile=experiments/presets/resnet20_demo.flags   digits
+    python -m experiments.resnet20 --flagfile=experiments/presets/resnet20_seeds.flags  5 networks
 
 The stages of `experiments.lenet` with another network and 400 directions, recorded without
 replacement. A step costs some thirty times LeNet's: the paper's size wants an accelerator. The
