@@ -12,6 +12,7 @@ import pytest
 from antisgd import models
 from experiments.lenet import __main__ as lenet
 from experiments.resnet20 import __main__ as resnet20
+from experiments.resnet20 import quieter
 from tests import mains, tiny
 
 TOY = (*tiny.FLAGS, "--epochs=3", "--eigenpairs=6")
@@ -48,6 +49,40 @@ def test_a_toy_run_of_the_network_itself(tmp_path):
     check(folder)
     # Pictures of one channel where the paper's have three.
     assert np.load(folder / "training.npz")["params"].shape == (1, 271_690 - 2 * 9 * 16)
+
+
+@pytest.mark.slow
+def test_a_quieter_analysis_has_the_networks_and_eigenpairs_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "resnet20", tiny.network)
+    flags = (*TOY, "--seeds=2", "--analysis_seeds=2")
+    run = mains.run(resnet20, tmp_path / "run", *flags)
+    quiet = mains.run(quieter, tmp_path / "quieter", *flags, f"--run={run}", "--fraction=0.25")
+    for inside in (".", "seed_1"):
+        pairs = (np.load(folder / inside / "eigenvectors.npy") for folder in (run, quiet))
+        np.testing.assert_array_equal(*pairs)
+        period = "trajectory_without_replacement/velocities.npy"
+        loud, soft = (np.load(folder / inside / period) for folder in (run, quiet))
+        # Velocities go with eta, but for their noise's own path: within a factor of two.
+        assert 0.125 < soft.std() / loud.std() < 0.5
+    before, after = (
+        {row["id"]: row["here"] for row in json.loads((folder / "summary.json").read_text())}
+        for folder in (run, quiet)
+    )
+    np.testing.assert_allclose(
+        after["crossover_eigenvalue"], 4 * before["crossover_eigenvalue"], rtol=1e-12
+    )
+    weights = (np.load(folder / "training.npz")["params"] for folder in (run, quiet))
+    np.testing.assert_array_equal(*weights)
+    with pytest.raises(ValueError, match=r"seed_1/eigenpairs\.npz: let its eigenpairs be solved"):
+        (run / "seed_1" / "eigenpairs.npz").unlink()
+        quieter.copy(run, quiet, 2)
+
+
+def test_networks_of_another_run_are_refused(tmp_path):
+    np.savez(tmp_path / "training.npz", params=np.zeros((2, 5)))
+    problem, settings = tiny.problem(), tiny.settings(seeds=3)
+    with pytest.raises(ValueError, match="has 2 networks, --seeds=3"):
+        quieter.trained(problem, settings, tmp_path)
 
 
 def test_what_it_is_told_where_the_main_experiment_is_told_otherwise():
