@@ -53,7 +53,7 @@ TEN = (
 SHOWN = (
     "lenet_cpu_300", "lenet_cpu", "lenet_whole", "lenet_kinks", "lenet_smooth", "lenet_flat",
     "first_layer_cpu", "hyperparameters_cpu", "hyperparameters_seeds", "resnet20_cpu",
-    "lenet_seeds", "choices_cpu",
+    "resnet20_seeds", "resnet20_quieter", "lenet_seeds", "choices_cpu",
 )  # fmt: skip
 # What rows and figures of further networks end with.
 FURTHER = r"_seed\d+$"
