@@ -18,7 +18,6 @@ from jax.flatten_util import ravel_pytree
 
 from antisgd import ensemble, models, results, study
 from antisgd.study.fields import setting
-from antisgd.study.problem import Problem
 from experiments import cli, paper, pictures
 from experiments.resnet20 import __main__ as resnet20
 
@@ -43,7 +42,7 @@ SETTINGS, PICTURES, _ = resnet20.OPTIONS
 OPTIONS = (SETTINGS, PICTURES, study.Place(output_dir="runs/resnet20_quieter"), Source())
 
 
-def trained(problem: Problem, settings: study.Settings, run: Path) -> Problem:
+def trained(problem: study.Problem, settings: study.Settings, run: Path) -> study.Problem:
     """The problem with the networks of a run where it would draw initial weights.
 
     Raises:
